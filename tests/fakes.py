@@ -1,9 +1,9 @@
 """Stand-ins for tests and for building the page: `FakeDesk`, a whole desk in memory, and `FakeBus`.
 
-Hides nothing: two markets that walk by a seeded generator each time `tick()` is called, workers that quote and
-fill in them, and every topic of `api/desk.py` published to the bus it was given. It must not know venues, engines
-or threads. Deterministic: same seed, same calls, same numbers; the clock moves only by `tick` unless `now_ns` is
-handed in.
+Hides nothing: two markets that walk by a seeded generator each time `tick()` is called, workers that quote
+and fill in them, and every topic of `api/desk.py` published to the bus it was given. It must not know venues,
+engines or threads. Deterministic: same seed, same calls, same numbers; the clock moves only by `tick` unless
+`now_ns` is handed in.
 
     bus = InProcessBus()                        # or FakeBus()
     desk = FakeDesk(bus, now_ns=Clock().now_ns) # a real clock makes the page say LIVE
@@ -254,8 +254,8 @@ class _Worker:
 class FakeDesk:
     """`api.desk.Desk` in memory. `calls` lists every command as (name, worker id, by), for assertions.
 
-    Set `fails` to an exception (`DeskSilent()`, `DeskUnreachable()`) and every command raises it; `on_command` is
-    called with the command's name before it runs, so that a test can hold one back.
+    Set `fails` to an exception (`DeskSilent()`, `DeskUnreachable()`) and every command raises it;
+    `on_command` is called with the command's name before it runs, so that a test can hold one back.
     """
 
     def __init__(
