@@ -1,0 +1,571 @@
+"""The one narrow gate to an account: sends what risk approved, and turns answers, and their absence, into events.
+
+Hides: client ids, the intent log, reservations of account and desk limits, self-match prevention among our own workers, the
+resolution of unknown outcomes, reconciliation, orphans. Must not know a strategy, a book or a face. Called by the
+lane (`send`, `heard`), by the desk (`kill`, `confirm_none`) and by its own polling loop (`poll`), from several threads: one
+lock guards the registry, never held over a network read.
+
+Client ids are `md` + desk tag (4) + worker number (3) + run number (4) + counter (6), all base 36 and alphanumeric: 19
+characters that name their owner, unique over restarts because the run number is raised durably at each start.
+
+Unknown outcomes. An order whose answer never came keeps its exposure. `poll` asks for it by client id: found, it goes on
+from what the venue says; not found on two reads that are `ABSENT_GAP_S` apart, the first no sooner than
+`ABSENT_FIRST_S` after the doubt arose, with no fill under its id in the account's history, it is closed as never arrived. A
+read that fails is no evidence. If the venue shows it after all, the order table takes the venue's word.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from api.errors import ExchangeError, UnknownOrder
+from api.exchange import Exchange, IntentStore
+from api.runtime import ClockLike
+from api.types import (
+    _GRANT,
+    Amend,
+    Answered,
+    Approved,
+    BalancesHeard,
+    Cancel,
+    Event,
+    Fill,
+    FillHeard,
+    Instrument,
+    InstrumentId,
+    LinkChanged,
+    OrderHeard,
+    OrderReport,
+    Outcome,
+    Place,
+    Request,
+    Side,
+    Status,
+)
+
+log = logging.getLogger("makerdeck.gateway")
+
+ABSENT_FIRST_S = 1.0  # a venue may list an order later than it accepted it
+ABSENT_GAP_S = 2.0  # two reads this far apart must agree before absence counts
+UNKNOWN_AFTER_S = 5.0  # no answer and no report for this long: the outcome is unknown, whoever failed to say so
+RECONCILE_EVERY_S = 30.0  # finds the fill that a healthy-looking stream dropped
+RECONCILE_OVERLAP_S = 60.0  # how far behind the last known fill the history is read again
+CONFIRM_GAP_S = 0.2  # between the two reads that confirm an empty list
+
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def base36(number: int, width: int) -> str:
+    """`number` in base 36, padded. Raises OverflowError when it needs more than `width` digits."""
+    text = ""
+    while number:
+        number, digit = divmod(number, 36)
+        text = _DIGITS[digit] + text
+    if len(text) > width:
+        raise OverflowError("client id counter is exhausted; start the desk again")
+    return text.rjust(width, "0")
+
+
+@dataclass(frozen=True, slots=True)
+class AccountLimits:
+    """Limits over all workers of one account, and over all accounts of the desk. Value in quote currency, worst case
+    of everything live. Reserved under the gateway's lock before an order leaves."""
+
+    max_open_orders: int = 400
+    max_open_value: Decimal = Decimal(2_000_000)
+
+
+@dataclass(slots=True)
+class DeskBudget:
+    """What all gateways of a desk share: open value over every account. Guarded by its own lock."""
+
+    max_open_value: Decimal = Decimal(5_000_000)
+    _open: Decimal = Decimal(0)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def reserve(self, value: Decimal) -> bool:
+        with self._lock:
+            if self._open + value > self.max_open_value:
+                return False
+            self._open += value
+            return True
+
+    def count(self, value: Decimal) -> None:
+        """Reserve what already rests at a venue, whatever the limit says."""
+        with self._lock:
+            self._open += value
+
+    def release(self, value: Decimal) -> None:
+        with self._lock:
+            self._open -= value
+
+
+@dataclass(slots=True)
+class _Entry:
+    """What the gateway remembers of one live order."""
+
+    worker: str
+    instrument: InstrumentId
+    side: Side
+    ticks: int
+    value: Decimal
+    sent_ns: int
+    answered: bool = False
+    doubt_ns: int | None = None
+    first_absent_ns: int | None = None
+    next_ask_ns: int = 0
+    canceling: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """The end of a cancel-all: what two reads of the venue's open orders said. `remaining` None: could not be read."""
+
+    remaining: int | None
+    at_ns: int
+    text: str
+
+
+class Gateway:
+    """One account. See the module docstring.
+
+    Args:
+        exchange: the venue's adaptor.
+        instruments: exact terms of each instrument traded here.
+        intents: where an intent is written before the order leaves.
+        desk_tag: 4 characters [a-z0-9] of this desk; run_no: raised at each start.
+        deliver: hands an event (from polls and the venue) to the lane's inbox. Never called under the lock.
+        on_fill: called once for each new fill, before it is delivered, with the owner's id or None.
+        resolve_worker: worker id for a worker number in a client id, None: nobody.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        instruments: Iterable[Instrument],
+        *,
+        clock: ClockLike,
+        intents: IntentStore,
+        desk_tag: str,
+        run_no: int,
+        deliver: Callable[[Event], None],
+        on_fill: Callable[[str | None, Fill], None],
+        resolve_worker: Callable[[int], str | None],
+        known_trades: Iterable[tuple[str, str, str, str]] = (),
+        last_fill_ns: dict[InstrumentId, int] | None = None,
+        limits: AccountLimits | None = None,
+        budget: DeskBudget | None = None,
+    ) -> None:
+        self.exchange = exchange
+        self.instruments = {i.id: i for i in instruments}
+        self.limits = limits or AccountLimits()
+        self.budget = budget or DeskBudget()
+        self.foreign_orders = 0
+        self.orphans_canceled = 0
+        self.is_linked = False
+        self.is_reconciled = False
+        self.trouble = ""
+        self._clock = clock
+        self._intents = intents
+        self._prefix = f"md{desk_tag}"
+        self._run = base36(run_no, 4)
+        self._counter = 0
+        self._deliver = deliver
+        self._on_fill = on_fill
+        self._resolve = resolve_worker
+        self._lock = threading.RLock()
+        self._entries: dict[str, _Entry] = {}
+        self._open_value = Decimal(0)
+        self._trades = set(known_trades)
+        self._last_fill_ns = dict(last_fill_ns or {})
+        self._started_ns = clock.now_ns()
+        self._killed = ""
+        self._blocked_until_ns = 0
+        self._next_reconcile_ns = 0
+        self._watched: set[InstrumentId] = set()
+
+    # ------------------------------------------------------------------ sending (lane thread)
+
+    def next_client_id(self, worker_no: int) -> str:
+        """A client id that names its owner and was never used before."""
+        with self._lock:
+            self._counter += 1
+            return f"{self._prefix}{base36(worker_no, 3)}{self._run}{base36(self._counter, 6)}"
+
+    def send(self, approved: Approved) -> Answered | None:
+        """Send one approved command. Returns an answer of our own when it did not leave (nothing was sent then)."""
+        command, now_ns = approved.command, self._clock.now_ns()
+        if isinstance(command, Cancel):
+            with self._lock:
+                entry = self._entries.get(command.client_id)
+                if entry is not None:
+                    entry.canceling = True
+            self.exchange.send(approved)
+            return None
+        refusal = self._reserve(approved.worker, command, now_ns)
+        if refusal is not None:
+            request = Request.PLACE if isinstance(command, Place) else Request.AMEND
+            return Answered(
+                now_ns,
+                command.client_id,
+                command.instrument,
+                request,
+                Outcome.UNAVAILABLE,
+                error=refusal[0],
+                reason=refusal[1],
+                retry_after_s=1.0,
+            )
+        self.exchange.send(approved)
+        return None
+
+    def others_touch(self, instrument: InstrumentId, worker: str) -> tuple[int | None, int | None]:
+        """Best bid and ask (ticks) among live orders of our *other* workers here: what this worker must not meet."""
+        best_bid: int | None = None
+        best_ask: int | None = None
+        with self._lock:
+            for entry in self._entries.values():
+                if entry.worker == worker or entry.instrument != instrument:
+                    continue
+                if entry.side is Side.BUY:
+                    best_bid = entry.ticks if best_bid is None else max(best_bid, entry.ticks)
+                else:
+                    best_ask = entry.ticks if best_ask is None else min(best_ask, entry.ticks)
+        return best_bid, best_ask
+
+    def _reserve(self, worker: str, command: Place | Amend, now_ns: int) -> tuple[str, str] | None:
+        with self._lock:
+            if self._killed:
+                return "Killed", f"the desk is killed: {self._killed}"
+            if not self.is_linked:
+                return "Unavailable", "the account's stream is down"
+            if not self.is_reconciled:
+                return "Unavailable", "the account is being reconciled"
+            if now_ns < self._blocked_until_ns:
+                return "RateLimited", "the venue asked us to wait"
+            if isinstance(command, Amend):
+                return None
+            if len(self._entries) + 1 > self.limits.max_open_orders:
+                return "AccountLimit", f"{len(self._entries)} orders are live on this account"
+            value = self.instruments[command.instrument].value(command.ticks, command.lots)
+            if self._open_value + value > self.limits.max_open_value:
+                return "AccountLimit", f"open value would pass {self.limits.max_open_value} on this account"
+            for entry in self._entries.values():
+                if entry.instrument != command.instrument or entry.side is command.side:
+                    continue
+                meets = (
+                    entry.ticks <= command.ticks if command.side is Side.BUY else entry.ticks >= command.ticks
+                )
+                if meets:
+                    return "SelfMatch", "it would meet an order of our own"
+            if not self.budget.reserve(value):
+                return "DeskLimit", f"open value would pass {self.budget.max_open_value} over the desk"
+            try:
+                self._intents.record_place(worker, self.exchange.account, command, now_ns)
+            except OSError as error:
+                self.budget.release(value)
+                self.trouble = f"the intent log cannot be written ({error.strerror or error}); nothing new is sent"
+                return "Unavailable", self.trouble
+            if self.trouble:
+                self.trouble = ""
+            self._watched.add(command.instrument)
+            self._open_value += value
+            self._entries[command.client_id] = _Entry(
+                worker, command.instrument, command.side, command.ticks, value, now_ns
+            )
+            return None
+
+    # ------------------------------------------------------------------ hearing (lane thread)
+
+    def heard(self, event: Event) -> str | None:
+        """Note what the venue said; the id of the worker it belongs to, None: nobody (or everybody)."""
+        if isinstance(event, Answered):
+            return self._heard_answer(event)
+        if isinstance(event, OrderHeard):
+            return self._heard_report(event.report)
+        if isinstance(event, FillHeard):
+            return self._heard_fill(event.fill)
+        if isinstance(event, LinkChanged) and event.link == "account":
+            with self._lock:
+                self.is_linked = event.is_up
+                self.is_reconciled = False
+                self._next_reconcile_ns = 0
+        return None
+
+    def is_new(self, fill: Fill) -> bool:
+        """True exactly once per trade: across stream, backfill and restarts."""
+        with self._lock:
+            if fill.key in self._trades:
+                return False
+            self._trades.add(fill.key)
+            last = self._last_fill_ns.get(fill.instrument, 0)
+            self._last_fill_ns[fill.instrument] = max(last, fill.venue_ns)
+            return True
+
+    def _heard_answer(self, answer: Answered) -> str | None:
+        with self._lock:
+            entry = self._entries.get(answer.client_id)
+            worker = entry.worker if entry is not None else self._owner(answer.client_id)
+            if answer.outcome is Outcome.RATE_LIMITED:
+                until = answer.at_ns + int(answer.retry_after_s * 1e9)
+                self._blocked_until_ns = max(self._blocked_until_ns, until)
+            if entry is None:
+                return worker
+            entry.answered = True
+            if answer.outcome is Outcome.UNKNOWN or answer.error == "UnknownOrder":
+                self._doubt(entry, answer.at_ns)
+            elif answer.request is Request.PLACE and answer.outcome is not Outcome.ACCEPTED:
+                if entry.doubt_ns is None:
+                    self._close(answer.client_id)
+            elif answer.request is Request.CANCEL and answer.outcome is Outcome.ACCEPTED:
+                self._close(answer.client_id)
+            elif answer.request is Request.CANCEL:
+                entry.canceling = False
+            elif answer.outcome is Outcome.ACCEPTED:
+                entry.doubt_ns = entry.first_absent_ns = None
+            return worker
+
+    def _heard_report(self, report: OrderReport) -> str | None:
+        with self._lock:
+            entry = self._entries.get(report.client_id)
+            if entry is None:
+                owner = self._owner(report.client_id)
+                if owner is None and not report.client_id.startswith(self._prefix):
+                    self.foreign_orders += 1
+                return owner
+            entry.answered = True
+            entry.doubt_ns = entry.first_absent_ns = None
+            if report.status.is_final:
+                self._close(report.client_id)
+            else:
+                entry.ticks = report.ticks or entry.ticks
+            return entry.worker
+
+    def _heard_fill(self, fill: Fill) -> str | None:
+        with self._lock:
+            entry = self._entries.get(fill.client_id)
+            return entry.worker if entry is not None else self._owner(fill.client_id)
+
+    def fill_once(self, fill: Fill) -> bool:
+        """Book a fill that was just heard: False when it was known before. New ones go to the store first."""
+        if not self.is_new(fill):
+            return False
+        self._on_fill(self._heard_fill(fill), fill)
+        return True
+
+    def _owner(self, client_id: str) -> str | None:
+        if not client_id.startswith(self._prefix) or len(client_id) < 9:
+            return None
+        try:
+            number = int(client_id[6:9], 36)
+        except ValueError:
+            return None
+        return self._resolve(number)
+
+    def _doubt(self, entry: _Entry, at_ns: int) -> None:
+        if entry.doubt_ns is None:
+            entry.doubt_ns = at_ns
+            entry.first_absent_ns = None
+            entry.next_ask_ns = at_ns + 250_000_000
+
+    def _close(self, client_id: str) -> None:
+        entry = self._entries.pop(client_id, None)
+        if entry is not None:
+            self._open_value -= entry.value
+            self.budget.release(entry.value)
+            self._intents.record_done(client_id, self._clock.now_ns())
+
+    # ------------------------------------------------------------------ asking (polling thread, or the tape's loop)
+
+    @property
+    def live_count(self) -> int:
+        return len(self._entries)
+
+    @property
+    def unknown_count(self) -> int:
+        with self._lock:
+            return sum(1 for e in self._entries.values() if e.doubt_ns is not None)
+
+    def watch(self, instrument: InstrumentId) -> None:
+        """Include this instrument's fill history in reconciliation from now on."""
+        with self._lock:
+            self._watched.add(instrument)
+
+    def reconcile_soon(self) -> None:
+        """Something did not add up: read orders and fills at the next poll."""
+        with self._lock:
+            self._next_reconcile_ns = 0
+
+    def poll(self, now_ns: int) -> None:
+        """Do what is due: reconcile after a (re)connect and every `RECONCILE_EVERY_S`, resolve unknown orders.
+
+        Blocks for as long as the venue's reads do. A read that fails leaves everything as it was and is tried again.
+        """
+        if not self.is_linked:
+            return
+        try:
+            if now_ns >= self._next_reconcile_ns:
+                self._reconcile(now_ns)
+                with self._lock:
+                    self.is_reconciled = True
+                    self._next_reconcile_ns = now_ns + int(RECONCILE_EVERY_S * 1e9)
+                    self.trouble = ""
+                self._deliver(LinkChanged(now_ns, self.exchange.venue, "orders", True, "reconciled"))
+            self._resolve_unknown(now_ns)
+        except ExchangeError as error:
+            with self._lock:
+                self.trouble = f"{type(error).__name__}: {error.message}"
+                wait_s = getattr(error, "retry_after_s", 1.0)
+                self._next_reconcile_ns = max(self._next_reconcile_ns, now_ns + int(wait_s * 1e9))
+            log.warning("venue=%s reading failed: %s", self.exchange.venue, self.trouble)
+
+    def _reconcile(self, now_ns: int) -> None:
+        reads_from_ns = now_ns
+        reports = self.exchange.fetch_open_orders(None)
+        self._deliver(
+            BalancesHeard(now_ns, self.exchange.venue, self.exchange.account, self.exchange.fetch_balances())
+        )
+        open_ids = {r.client_id for r in reports}
+        for report in reports:
+            self._sort_open(report, now_ns)
+        for instrument in sorted(self._watched):
+            since = self._last_fill_ns.get(instrument, self._started_ns) - int(RECONCILE_OVERLAP_S * 1e9)
+            for fill in self.exchange.fetch_fills(instrument, since):
+                if fill.client_id.startswith(self._prefix) and fill.key not in self._trades:
+                    self._deliver(FillHeard(now_ns, fill))
+        with self._lock:
+            missing = [
+                (client_id, e.instrument)
+                for client_id, e in self._entries.items()
+                if client_id not in open_ids and e.answered and e.sent_ns < reads_from_ns - 1_000_000_000
+            ]
+            for client_id, _ in missing:
+                self._doubt(self._entries[client_id], now_ns)
+
+    def _sort_open(self, report: OrderReport, now_ns: int) -> None:
+        """An open order at the venue: ours and known, ours without an owner (cancel it), or somebody else's (leave it)."""
+        with self._lock:
+            known = report.client_id in self._entries
+        if known:
+            self._deliver(OrderHeard(now_ns, report))
+            return
+        if not report.client_id.startswith(self._prefix):
+            self.foreign_orders += 1
+            return
+        log.warning("order=%s without an owner at %s: canceling it", report.client_id, self.exchange.venue)
+        self.orphans_canceled += 1
+        with self._lock:
+            self._watched.add(report.instrument)
+            value = self.instruments[report.instrument].value(report.ticks, report.lots)
+            self.budget.count(value)
+            self._open_value += value
+            self._entries[report.client_id] = _Entry(
+                self._owner(report.client_id) or "", report.instrument, report.side, report.ticks, value, now_ns, True
+            )
+        self.cancel_now(report.client_id, report.instrument, "an order without an owner")
+
+    def _resolve_unknown(self, now_ns: int) -> None:
+        late_ns = now_ns - int(UNKNOWN_AFTER_S * 1e9)
+        with self._lock:
+            for entry in self._entries.values():
+                if not entry.answered and entry.doubt_ns is None and entry.sent_ns < late_ns:
+                    self._doubt(entry, now_ns)
+            due = [
+                (client_id, entry)
+                for client_id, entry in self._entries.items()
+                if entry.doubt_ns is not None and entry.next_ask_ns <= now_ns
+            ]
+        for client_id, entry in due:
+            entry.next_ask_ns = now_ns + 1_000_000_000
+            try:
+                report = self.exchange.fetch_order(entry.instrument, client_id)
+            except UnknownOrder:
+                self._absent(client_id, entry, now_ns)
+                continue
+            for fill in self._unseen_fills(client_id, entry):
+                self._deliver(FillHeard(now_ns, fill))
+            self._deliver(OrderHeard(now_ns, report))
+            if entry.canceling and not report.status.is_final:
+                self.cancel_now(client_id, entry.instrument, "it was to be canceled and is still open")
+
+    def _absent(self, client_id: str, entry: _Entry, now_ns: int) -> None:
+        doubt_ns = entry.doubt_ns if entry.doubt_ns is not None else now_ns
+        if now_ns - doubt_ns < int(ABSENT_FIRST_S * 1e9):
+            return
+        if entry.first_absent_ns is None:
+            entry.first_absent_ns = now_ns
+            return
+        if now_ns - entry.first_absent_ns < int(ABSENT_GAP_S * 1e9):
+            return
+        fills = self._unseen_fills(client_id, entry)
+        for fill in fills:
+            self._deliver(FillHeard(now_ns, fill))
+        if fills:
+            status, reason = Status.CANCELED, "gone from the venue's list, with fills in its history"
+        else:
+            status, reason = Status.CANCELED, "not at the venue on two reads, and no fill in its history"
+        instrument = entry.instrument
+        self._deliver(
+            OrderHeard(
+                now_ns,
+                OrderReport(client_id, instrument, entry.side, 0, 0, status, None, None, now_ns, reason),
+            )
+        )
+
+    def _unseen_fills(self, client_id: str, entry: _Entry) -> list[Fill]:
+        since_ns = entry.sent_ns - int(RECONCILE_OVERLAP_S * 1e9)
+        return [
+            fill
+            for fill in self.exchange.fetch_fills(entry.instrument, since_ns)
+            if fill.client_id == client_id and fill.key not in self._trades
+        ]
+
+    # ------------------------------------------------------------------ stopping
+
+    def cancel_now(self, client_id: str, instrument: InstrumentId, why: str) -> None:
+        """Cancel one order outside any engine (orphans, kill). Cancels need no approval of risk."""
+        self.exchange.send(Approved(Cancel(client_id, instrument, why), "", _GRANT))
+
+    def kill(self, reason: str) -> int:
+        """Refuse every new order from this moment and cancel all that is live; the number of cancels sent.
+
+        Safe from any thread, needs no lane: the flag is set before the first cancel leaves.
+        """
+        self._killed = reason or "killed"
+        with self._lock:
+            live = [(client_id, entry.instrument) for client_id, entry in self._entries.items()]
+            for entry in self._entries.values():
+                entry.canceling = True
+        for client_id, instrument in live:
+            self.cancel_now(client_id, instrument, "kill")
+        if self.exchange.capabilities.cancel_all:
+            try:
+                self.exchange.cancel_all(None)
+            except ExchangeError as error:
+                log.error("venue=%s cancel-all failed: %s", self.exchange.venue, error.message)
+        return len(live)
+
+    def release(self) -> None:
+        self._killed = ""
+
+    @property
+    def is_killed(self) -> bool:
+        return bool(self._killed)
+
+    def live_of(self, worker: str | None) -> tuple[int, int]:
+        """(live, unknown) orders of one worker, None: of all, as far as the gateway knows."""
+        with self._lock:
+            mine = [e for e in self._entries.values() if worker is None or e.worker == worker]
+            return len(mine), sum(1 for e in mine if e.doubt_ns is not None)
+
+    def count_at_venue(self, worker_no: int | None) -> int:
+        """One read of the venue's open orders: how many carry this worker's number (None: any of this desk).
+
+        Raises ExchangeError when the venue cannot say.
+        """
+        prefix = self._prefix if worker_no is None else f"{self._prefix}{base36(worker_no, 3)}"
+        return sum(1 for r in self.exchange.fetch_open_orders(None) if r.client_id.startswith(prefix))
+
