@@ -1,0 +1,1 @@
+"""Setting up and shipping; no part of the running desk. `run.py` imports `vendor`, nobody else anything."""
