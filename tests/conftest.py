@@ -1,7 +1,7 @@
 """What every test gets: a clean environment, and tests that need more than Python skipped aloud.
 
-`browser` needs a Chromium (CHROMIUM names one, else the PATH is searched); `redis` needs a Redis or
-Valkey server. With MAKERDECK_REQUIRE=browser,redis such a skip is a failure: so CI cannot pass by leaving them out.
+`browser` needs a Chromium (CHROMIUM names one, else the PATH is searched); `redis` a Redis or Valkey server.
+With MAKERDECK_REQUIRE=browser,redis such a skip is a failure, so CI cannot pass by leaving them out.
 """
 
 from __future__ import annotations

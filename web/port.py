@@ -103,6 +103,8 @@ def free_port(host: str, wanted: int) -> int:
     """
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, wanted, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.bind((address[0], 0, *address[2:]))
     except OSError as error:
         raise ConfigErrors(
             [Mistake("host", f"'{host}' is not an address of this machine ({error.strerror})")]
