@@ -1,0 +1,1 @@
+"""Market data, from socket to Redis, and the wire between our processes."""
