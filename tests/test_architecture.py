@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from fnmatch import fnmatch
@@ -122,19 +123,21 @@ TOP_LEVEL = {
 }
 
 
-def tracked() -> list[str]:
-    """Every file that git knows or would take, as a path from the root."""
-    command = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=False)
-    if listed.returncode == 0:
-        return sorted(name for name in set(listed.stdout.splitlines()) if (ROOT / name).is_file())
+def tracked(*, and_new: bool = False) -> list[str]:
+    """Every file that git knows (and, `and_new`, would take), as a path from the root."""
+    new = ("--others", "--exclude-standard") if and_new else ()
+    command = ["git", "-C", str(ROOT), "ls-files", "--cached", *new]
+    if shutil.which("git") is not None:
+        listed = subprocess.run(command, capture_output=True, text=True, check=False)
+        if listed.returncode == 0:
+            return sorted(name for name in set(listed.stdout.splitlines()) if (ROOT / name).is_file())
     found = (path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file())  # an unpacked archive
     skipped = {".venv", "node_modules", "vendor", "data", "__pycache__", ".git"}
     return sorted(str(p) for p in found if not skipped & set(p.parts) and not p.parts[0].endswith("_cache"))
 
 
 def trees(*patterns: str) -> Iterator[tuple[str, ast.Module]]:
-    for name in tracked():
+    for name in tracked(and_new=True):
         if name.endswith(".py") and any(fnmatch(name, pattern) for pattern in patterns or ("*",)):
             yield name, ast.parse((ROOT / name).read_text("utf-8"), name)
 

@@ -135,8 +135,8 @@ def test_a_wrong_flag_gets_one_clear_sentence(argv: tuple[str, ...], told: str, 
 @pytest.mark.parametrize(
     "flag",
     "--target-position --max-position --position-threshold --inventory-skew --stop-loss --take-profit"
-    " --enable-rebalance --disable-rebalance --base-asset-target --rebalance-threshold --grid-upper --grid-lower"
-    " --grid-num --auto-price --price-range --grid-mode --grid-type --ws-proxy".split(),
+    " --enable-rebalance --disable-rebalance --base-asset-target --rebalance-threshold --grid-upper"
+    " --grid-lower --grid-num --auto-price --price-range --grid-mode --grid-type --ws-proxy".split(),
 )
 def test_an_old_flag_without_its_feature_is_refused_by_name(flag: str, tmp_path: Path) -> None:
     assert mistakes((*DIRECT, flag, "1"), {}, tmp_path) == [f"{flag}: not available yet"]
