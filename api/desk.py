@@ -41,7 +41,18 @@ TOPIC_NOTICES = "notices"
 
 # Worker states, as commands see them. The display words below say what it is doing.
 STATES = ("stopped", "running", "paused", "stopping", "halted", "failed")
-WORDS = ("QUOTING", "ONE-SIDED", "WAITING", "PAUSED", "REDUCING", "HALTED", "STOPPING", "DISCONNECTED", "STOPPED", "FAILED")
+WORDS = (
+    "QUOTING",
+    "ONE-SIDED",
+    "WAITING",
+    "PAUSED",
+    "REDUCING",
+    "HALTED",
+    "STOPPING",
+    "DISCONNECTED",
+    "STOPPED",
+    "FAILED",
+)
 MARKET_LABELS = ("LIVE", "REPLAY", "SYNTHETIC")
 
 
@@ -380,7 +391,12 @@ class Desk(Protocol):
     def orders(self, worker_id: str) -> OrdersView: ...
 
     def fills(
-        self, *, worker_id: str | None = None, symbol: str | None = None, before_ns: int | None = None, limit: int = 100
+        self,
+        *,
+        worker_id: str | None = None,
+        symbol: str | None = None,
+        before_ns: int | None = None,
+        limit: int = 100,
     ) -> FillsView:
         """Newest first, from the always-on store; page with `before_ns`."""
 

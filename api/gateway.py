@@ -51,7 +51,9 @@ log = logging.getLogger("makerdeck.gateway")
 
 ABSENT_FIRST_S = 1.0  # a venue may list an order later than it accepted it
 ABSENT_GAP_S = 2.0  # two reads this far apart must agree before absence counts
-UNKNOWN_AFTER_S = 5.0  # no answer and no report for this long: the outcome is unknown, whoever failed to say so
+UNKNOWN_AFTER_S = (
+    5.0  # no answer and no report for this long: the outcome is unknown, whoever failed to say so
+)
 RECONCILE_EVERY_S = 30.0  # finds the fill that a healthy-looking stream dropped
 RECONCILE_OVERLAP_S = 60.0  # how far behind the last known fill the history is read again
 CONFIRM_GAP_S = 0.2  # between the two reads that confirm an empty list
@@ -267,7 +269,9 @@ class Gateway:
                 self._intents.record_place(worker, self.exchange.account, command, now_ns)
             except OSError as error:
                 self.budget.release(value)
-                self.trouble = f"the intent log cannot be written ({error.strerror or error}); nothing new is sent"
+                self.trouble = (
+                    f"the intent log cannot be written ({error.strerror or error}); nothing new is sent"
+                )
                 return "Unavailable", self.trouble
             if self.trouble:
                 self.trouble = ""
@@ -463,7 +467,13 @@ class Gateway:
             self.budget.count(value)
             self._open_value += value
             self._entries[report.client_id] = _Entry(
-                self._owner(report.client_id) or "", report.instrument, report.side, report.ticks, value, now_ns, True
+                self._owner(report.client_id) or "",
+                report.instrument,
+                report.side,
+                report.ticks,
+                value,
+                now_ns,
+                True,
             )
         self.cancel_now(report.client_id, report.instrument, "an order without an owner")
 
@@ -568,4 +578,3 @@ class Gateway:
         """
         prefix = self._prefix if worker_no is None else f"{self._prefix}{base36(worker_no, 3)}"
         return sum(1 for r in self.exchange.fetch_open_orders(None) if r.client_id.startswith(prefix))
-

@@ -33,7 +33,14 @@ from api.types import (
 
 KEPT_DONE = 2000  # finished orders remembered, so that late fills and repeated reports still find their order
 
-_U, _O, _F, _C, _E, _R = Status.UNSEEN, Status.OPEN, Status.FILLED, Status.CANCELED, Status.EXPIRED, Status.REJECTED
+_U, _O, _F, _C, _E, _R = (
+    Status.UNSEEN,
+    Status.OPEN,
+    Status.FILLED,
+    Status.CANCELED,
+    Status.EXPIRED,
+    Status.REJECTED,
+)
 
 NEXT: dict[tuple[Status, Status], Status] = {
     (_U, _O): _O,
@@ -192,11 +199,23 @@ class OwnOrders:
         order = self._live.get(report.client_id) or self._done.get(report.client_id)
         if order is None:
             return None
-        if order.status.is_final is False and report.lots > 0 and (report.lots, report.ticks) != (order.lots, order.ticks):
+        if (
+            order.status.is_final is False
+            and report.lots > 0
+            and (report.lots, report.ticks) != (order.lots, order.ticks)
+        ):
             order = replace(order, lots=report.lots, ticks=report.ticks)  # an amend took effect
-        filled = order.filled_lots if report.filled_lots is None else max(order.filled_lots, report.filled_lots)
+        filled = (
+            order.filled_lots if report.filled_lots is None else max(order.filled_lots, report.filled_lots)
+        )
         return self._move(
-            order, report.status, at_ns, venue_id=report.venue_id, reason=report.reason, filled_lots=filled, answers=None
+            order,
+            report.status,
+            at_ns,
+            venue_id=report.venue_id,
+            reason=report.reason,
+            filled_lots=filled,
+            answers=None,
         )
 
     def filled(self, fill: Fill, at_ns: int) -> bool:

@@ -48,7 +48,14 @@ class LimitField:
 
 LIMIT_FIELDS = (
     LimitField("max_order_qty", "Largest order", "base", "No single order above this size.", "0", "1e12"),
-    LimitField("max_order_value", "Largest order value", "quote", "No single order worth more than this.", "0", "1e15"),
+    LimitField(
+        "max_order_value",
+        "Largest order value",
+        "quote",
+        "No single order worth more than this.",
+        "0",
+        "1e15",
+    ),
     LimitField(
         "max_position",
         "Largest position",
@@ -58,9 +65,16 @@ LIMIT_FIELDS = (
         "1e12",
     ),
     LimitField(
-        "price_collar_pct", "Price collar", "percent", "No order further than this from the reference price.", "0", "100"
+        "price_collar_pct",
+        "Price collar",
+        "percent",
+        "No order further than this from the reference price.",
+        "0",
+        "100",
     ),
-    LimitField("max_book_age_s", "Oldest book", "s", "No order priced from a book older than this.", "0", "3600"),
+    LimitField(
+        "max_book_age_s", "Oldest book", "s", "No order priced from a book older than this.", "0", "3600"
+    ),
     LimitField(
         "max_messages_per_s",
         "Message rate",
@@ -69,7 +83,14 @@ LIMIT_FIELDS = (
         "0",
         "1000",
     ),
-    LimitField("max_open_orders", "Open orders", "orders", "At most this many live orders of this worker.", "0", "1000"),
+    LimitField(
+        "max_open_orders",
+        "Open orders",
+        "orders",
+        "At most this many live orders of this worker.",
+        "0",
+        "1000",
+    ),
 )
 
 
@@ -131,7 +152,9 @@ def parse_limits(raw: Mapping[str, Any], base: Limits | None) -> Limits:
     for name, f in known.items():
         if name not in raw or raw[name] is None:
             if base is None:
-                errors.append(BadInput(f"limits.{name}", f"missing; {f.title.lower()} in {f.unit} is required"))
+                errors.append(
+                    BadInput(f"limits.{name}", f"missing; {f.title.lower()} in {f.unit} is required")
+                )
             else:
                 values[name] = getattr(base, name)
             continue
@@ -162,7 +185,13 @@ def _number(value: Any, f: LimitField) -> Decimal | int:
 
 
 def derive_limits(
-    *, quantity: Decimal, max_orders: int, mid: Decimal, base_total: Decimal, quote_total: Decimal, instrument: Instrument
+    *,
+    quantity: Decimal,
+    max_orders: int,
+    mid: Decimal,
+    base_total: Decimal,
+    quote_total: Decimal,
+    instrument: Instrument,
 ) -> Limits:
     """Stated defaults for paper and testnets, from the order size, the number of levels and the balance.
 
@@ -232,7 +261,9 @@ class RiskView:
     """Live orders an amend may name: client id to (side, open lots)."""
 
 
-def check(view: RiskView, gate: Gate, commands: Sequence[Command]) -> tuple[tuple[Approved, ...], tuple[Refused, ...]]:
+def check(
+    view: RiskView, gate: Gate, commands: Sequence[Command]
+) -> tuple[tuple[Approved, ...], tuple[Refused, ...]]:
     """Approve or refuse each command, in order; each approval counts against the next."""
     approved: list[Approved] = []
     refused: list[Refused] = []
@@ -281,9 +312,15 @@ def _refusal(
         return "price-collar", f"the price is {away:.3f} % from mid, allowed are {limits.price_collar_pct} %"
     if command.lots < instrument.minimum_lots(command.ticks):
         least = instrument.qty(instrument.minimum_lots(command.ticks))
-        return "below-minimum", f"size {instrument.qty(command.lots)} is below the venue's minimum {least} {instrument.base}"
+        return (
+            "below-minimum",
+            f"size {instrument.qty(command.lots)} is below the venue's minimum {least} {instrument.base}",
+        )
     if command.lots > gate.max_lots:
-        return "max-order-qty", f"size {instrument.qty(command.lots)} is above {limits.max_order_qty} {instrument.base}"
+        return (
+            "max-order-qty",
+            f"size {instrument.qty(command.lots)} is above {limits.max_order_qty} {instrument.base}",
+        )
     if instrument.value(command.ticks, command.lots) > limits.max_order_value:
         value = instrument.value(command.ticks, command.lots)
         return "max-order-value", f"value {value:f} is above {limits.max_order_value} {instrument.quote}"
@@ -300,7 +337,10 @@ def _refusal(
         return "reduce-only", "paused: only orders that reduce the position may be sent"
     worst = abs(view.position_lots * side.sign + to_come)
     if worst > gate.max_position_lots and not (reduces and to_come <= abs(view.position_lots)):
-        return "max-position", f"worst case {instrument.qty(worst)} is above {limits.max_position} {instrument.base}"
+        return (
+            "max-position",
+            f"worst case {instrument.qty(worst)} is above {limits.max_position} {instrument.base}",
+        )
     if isinstance(command, Place):
         if live + 1 > limits.max_open_orders:
             return "max-open-orders", f"{live} orders are live, allowed are {limits.max_open_orders}"

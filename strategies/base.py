@@ -20,7 +20,11 @@ from api.types import Book, Instrument, Targets
 def param(default: Any, *, title: str, unit: str, description: str, live: bool = True, **limits: Any) -> Any:
     """One parameter: `unit` and `live` (False: takes effect at the next start) go into the JSON Schema."""
     return Field(
-        default, title=title, description=description, json_schema_extra={"unit": unit, "live": live}, **limits
+        default,
+        title=title,
+        description=description,
+        json_schema_extra={"unit": unit, "live": live},
+        **limits,
     )
 
 

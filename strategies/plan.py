@@ -82,7 +82,9 @@ def wishes(
         for name, moved in clamps:
             why = (*why, (name, moved * tick))
             if name == "own other worker":
-                notes.append(f"{side.value} level {quote.level} clamped: it would meet an order of another worker")
+                notes.append(
+                    f"{side.value} level {quote.level} clamped: it would meet an order of another worker"
+                )
         last[side] = ticks
         made.append(Wish(side, quote.level, ticks, lots, why))
     sides = {wish.side for wish in made}
@@ -184,19 +186,25 @@ def _why_not(order: Order, wish: Wish, keep_ticks: float) -> str:
     return f"{order.open_lots} lots left of {wish.lots} wished"
 
 
-def cancel_everything(live: tuple[Order, ...], why: str) -> tuple[Command, ...]:
-    """Cancels for every live order that does not wait for one already. Unknown orders are canceled too: it cannot hurt."""
-    return tuple(Cancel(o.client_id, o.instrument, why) for o in live if o.request is not Request.CANCEL)
+def cancel_everything(live: tuple[Order, ...], why: str, *, doubtful_too: bool = True) -> tuple[Command, ...]:
+    """Cancels for every live order that does not wait for one already; unknown ones only when `doubtful_too`."""
+    return tuple(
+        Cancel(order.client_id, order.instrument, why)
+        for order in live
+        if order.request is not Request.CANCEL and (doubtful_too or not order.is_unknown)
+    )
 
 
-def cancel_what_adds(live: tuple[Order, ...], position_lots: int, why: str) -> tuple[Command, ...]:
+def cancel_what_adds(
+    live: tuple[Order, ...], position_lots: int, why: str, *, doubtful_too: bool = True
+) -> tuple[Command, ...]:
     """Pause: cancel what would add risk. Orders that reduce the position stay, best first, up to its size."""
     reducing = Side.SELL if position_lots > 0 else Side.BUY
     left = abs(position_lots)
-    commands: list[Command] = []
+    adding: list[Order] = []
     for order in sorted(live, key=lambda o: o.level):
         if order.side is reducing and order.open_lots <= left:
             left -= order.open_lots
-        elif order.request is not Request.CANCEL:
-            commands.append(Cancel(order.client_id, order.instrument, why))
-    return tuple(commands)
+        else:
+            adding.append(order)
+    return cancel_everything(tuple(adding), why, doubtful_too=doubtful_too)
