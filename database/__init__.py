@@ -1,0 +1,1 @@
+"""What must outlive the process: intents, the state a restart begins with, and the optional trade log."""
