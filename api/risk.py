@@ -224,7 +224,17 @@ class Gate:
     The window holds the times of the last `max_messages_per_s` places and amends: full and younger than a second means no.
     """
 
-    __slots__ = ("_at", "_ring", "instrument", "limits", "max_age_ns", "max_lots", "max_position_lots")
+    __slots__ = (
+        "_at",
+        "_ring",
+        "collar",
+        "instrument",
+        "limits",
+        "max_age_ns",
+        "max_lots",
+        "max_position_lots",
+        "max_product",
+    )
 
     def __init__(self, limits: Limits, instrument: Instrument) -> None:
         self.limits = limits
@@ -232,6 +242,8 @@ class Gate:
         self.max_lots = instrument.lots(limits.max_order_qty)
         self.max_position_lots = instrument.lots(limits.max_position)
         self.max_age_ns = int(limits.max_book_age_s * 1_000_000_000)
+        self.max_product = int(limits.max_order_value / instrument.unit_value)  # ticks x lots
+        self.collar = float(limits.price_collar_pct) / 100.0
         self._ring = [-(10**18)] * limits.max_messages_per_s
         self._at = 0
 
@@ -307,7 +319,7 @@ def _refusal(
     if book.bids[0][0] >= book.asks[0][0]:
         return "crossed-book", "the book is crossed"
     mid = book.mid_ticks
-    if abs(command.ticks - mid) > mid * float(limits.price_collar_pct) / 100.0:
+    if abs(command.ticks - mid) > mid * gate.collar:
         away = abs(command.ticks - mid) / mid * 100.0
         return "price-collar", f"the price is {away:.3f} % from mid, allowed are {limits.price_collar_pct} %"
     if command.lots < instrument.minimum_lots(command.ticks):
@@ -321,7 +333,7 @@ def _refusal(
             "max-order-qty",
             f"size {instrument.qty(command.lots)} is above {limits.max_order_qty} {instrument.base}",
         )
-    if instrument.value(command.ticks, command.lots) > limits.max_order_value:
+    if command.ticks * command.lots > gate.max_product:
         value = instrument.value(command.ticks, command.lots)
         return "max-order-value", f"value {value:f} is above {limits.max_order_value} {instrument.quote}"
     if isinstance(command, Amend):

@@ -23,6 +23,8 @@ class Side(enum.Enum):
     BUY = "buy"
     SELL = "sell"
 
+    __hash__ = object.__hash__  # members are singletons; the default hashes the name in Python code
+
     @property
     def sign(self) -> int:
         """+1 for a buy, -1 for a sell: what a fill does to the position."""
@@ -73,12 +75,19 @@ class Instrument:
     max_qty: Decimal | None = None
     tick_float: float = field(init=False, repr=False, compare=False)
     lot_float: float = field(init=False, repr=False, compare=False)
+    unit_value: Decimal = field(init=False, repr=False, compare=False)
+    """Quote value of one lot at one tick; `ticks * lots * unit_value` is the value of an order, exactly."""
+    _least_lots: int = field(init=False, repr=False, compare=False)
+    _least_product: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.tick <= 0 or self.lot <= 0:
             raise ValueError(f"{self.id}: tick and lot must be positive, got {self.tick} and {self.lot}")
         object.__setattr__(self, "tick_float", float(self.tick))
         object.__setattr__(self, "lot_float", float(self.lot))
+        object.__setattr__(self, "unit_value", self.tick * self.lot * self.contract_size)
+        object.__setattr__(self, "_least_lots", max(1, math.ceil(self.min_qty / self.lot)))
+        object.__setattr__(self, "_least_product", math.ceil(self.min_notional / self.unit_value))
 
     @property
     def symbol(self) -> str:
@@ -125,14 +134,13 @@ class Instrument:
 
     def value(self, ticks: int, lots: int) -> Decimal:
         """Quote value of `lots` at `ticks`, exact."""
-        return self.tick * ticks * self.lot * lots * self.contract_size
+        return self.unit_value * (ticks * lots)
 
     def minimum_lots(self, ticks: int) -> int:
         """The smallest number of lots that meets both minimum quantity and minimum value at this price."""
-        by_qty = math.ceil(self.min_qty / self.lot)
-        per_lot = self.tick * ticks * self.lot * self.contract_size
-        by_value = math.ceil(self.min_notional / per_lot) if per_lot > 0 else 0
-        return max(1, by_qty, by_value)
+        if ticks <= 0:
+            return self._least_lots
+        return max(self._least_lots, -(-self._least_product // ticks))
 
 
 Level: TypeAlias = tuple[int, int]

@@ -20,9 +20,6 @@ from typing import Any, Protocol
 import msgspec
 
 from api.desk import (
-    TOPIC_DESK,
-    TOPIC_FILLS,
-    TOPIC_NOTICES,
     TOPIC_ORDERS,
     TOPIC_SERIES,
     TOPIC_WORKER,
@@ -35,7 +32,6 @@ from api.desk import (
     NoticeView,
     OrdersView,
     ReceiptView,
-    SampleView,
     SeriesView,
     WorkerSpec,
     WorkerView,
@@ -45,12 +41,14 @@ from api.gateway import CONFIRM_GAP_S, Gateway
 from api.risk import Limits, derive_limits, limits_schema, parse_limits
 from api.runtime import Board, ClockLike, Service
 from api.types import Fill, Instrument, InstrumentId, LinkChanged, SetParams, SetTrading, Step, Trading
-from database.state import State, WorkerRow
+from database.rows import WorkerRow
+from database.state import State
 from quote.bus import Bus
 from strategies import STRATEGIES
 from strategies.base import Params, Strategy
 from strategies.engine import Engine, Shown
 from strategies.lane import AddEngine, DropEngine, ForWorker, LaneService
+from strategies.publisher import Publisher
 from strategies.views import Worker, fill_view, orders_view, sample, worker_view
 
 log = logging.getLogger("makerdeck.desk")
@@ -59,7 +57,6 @@ ACK_S = 1.0  # a start or pause is seen by the lane within this time, or the ans
 STOP_S = 10.0  # how long a stop waits for the venue before it says what is in doubt
 KILL_S = 5.0  # the same for a kill
 MARKET_S = 5.0  # how long creating a worker waits for the first book of its market
-PUBLISH_S = 0.1  # pace of the publisher
 SAMPLES_KEPT = 3600  # one a second: the chart's last hour
 FILLS_SHOWN = 100
 NOTICES_KEPT = 200
@@ -120,15 +117,16 @@ class LocalDesk:
         self._kill_reason = ""
         self._started_ns = parts.clock.now_ns()
         self._fills: deque[FillView] = deque(maxlen=FILLS_SHOWN)
-        self._fills_changed = False
+        self._fill_count = 0
         self._notices: deque[NoticeView] = deque(maxlen=NOTICES_KEPT)
-        self._notices_changed = False
+        self._notice_count = 0
         self._has_operator = True
         self._closing = False
-        self._published: dict[str, int] = {}
         self._trouble: dict[str, str] = {}
         self._keeper = Service("desk-keeper", self._keep, restart_after_s=1.0)
-        self._publisher = Service("desk-publisher", self._publish_loop, restart_after_s=1.0)
+        self._publisher = Publisher(
+            parts.bus, parts.board, parts.clock, self, lambda: (self._fill_count, self._notice_count)
+        )
 
     # ------------------------------------------------------------------ life
 
@@ -140,18 +138,16 @@ class LocalDesk:
             self._kill_reason = killed.reason
             for gateway in p.gateways.values():
                 gateway.kill(killed.reason)
-        for row in p.state.workers():
+        rows = p.state.workers()
+        for row in rows:
             try:
                 self._restore(row)
             except (BadInput, BadInputs, KeyError) as error:
                 self.notice("error", row.id, f"worker {row.id} could not be brought back: {error}")
-        for stored in reversed(p.state.fills(limit=FILLS_SHOWN)):
-            instrument = p.instruments.get(stored.fill.instrument)
-            if instrument is not None:
-                self._fills.appendleft(fill_view(stored.worker or "", stored.fill, instrument))
+        self._fills.extend(stored.view() for stored in p.state.fills(limit=FILLS_SHOWN))
         self._keeper.start()
-        self._publisher.start()
-        self._resume()
+        self._publisher.service.start()
+        self._resume(rows)
 
     def close(self, deadline_s: float = STOP_S) -> bool:
         """Stop every worker and confirm; True when nothing of ours is left at any venue."""
@@ -165,25 +161,25 @@ class LocalDesk:
             remaining = self._confirm(gateway, None, deadline_s)
             clean = clean and remaining == 0
         self._keeper.stop()
-        self._publisher.stop()
+        self._publisher.service.stop()
         self._keeper.join(2.0)
-        self._publisher.join(2.0)
+        self._publisher.service.join(2.0)
         return clean
 
     def _restore(self, row: WorkerRow) -> None:
         spec = row.spec
         instrument = self._instrument(spec.venue, spec.symbol)
         strategy = STRATEGIES[spec.strategy]
-        params = strategy.parse(row.params)
-        limits = parse_limits(row.limits, None)
+        params = strategy.parse(spec.params)
+        limits = parse_limits(spec.limits, None)
         worker = Worker(
             id=row.id,
-            number=row.number,
-            spec=spec,
+            number=int(row.id[1:]),
+            spec=replace(spec, params={}, limits={}),
             instrument=instrument,
             params=params.as_dict(),
             limits=dict(limits.as_dict()),
-            derived=tuple(row.limits_derived),
+            derived=tuple(row.extra.get("limits_derived", ())),
             version=row.version,
             is_demo=row.is_demo,
             state="halted" if self._kill_reason else "stopped",
@@ -193,15 +189,11 @@ class LocalDesk:
         )
         self._enlist(worker, strategy, params, limits)
 
-    def _resume(self) -> None:
+    def _resume(self, rows: list[WorkerRow]) -> None:
         if self._kill_reason:
             return
-        for row in self._p.state.workers():
-            if (
-                row.spec.resume_after_restart
-                and row.state in ("running", "paused")
-                and row.id in self._workers
-            ):
+        for row in rows:
+            if row.resume and row.state in ("running", "paused") and row.id in self._workers:
                 self.notice("info", row.id, "started again after the restart, as it was told to")
                 self.start(row.id, by="restart")
 
@@ -301,14 +293,8 @@ class LocalDesk:
     ) -> FillsView:
         if not 1 <= limit <= 1000:
             raise BadInput("limit", f"{limit} is out of range; allowed: 1 to 1000 fills")
-        p = self._p
-        p.state.flush(1.0)
-        found = []
-        for s in p.state.fills(worker_id=worker_id, symbol=symbol, before_ns=before_ns, limit=limit):
-            instrument = p.instruments.get(s.fill.instrument)
-            if instrument is not None:
-                found.append(fill_view(s.worker or "", s.fill, instrument))
-        return FillsView(p.clock.now_ns(), tuple(found))
+        stored = self._p.state.fills(worker_id=worker_id, symbol=symbol, before_ns=before_ns, limit=limit)
+        return FillsView(self._p.clock.now_ns(), tuple(fill.view() for fill in stored))
 
     def versions(self, worker_id: str) -> list[dict[str, Any]]:
         self._worker(worker_id)
@@ -385,8 +371,8 @@ class LocalDesk:
                 state="halted" if self._kill_reason else "stopped",
                 reason=self._kill_reason or "not started",
             )
-            self._p.state.save_worker(self._row(worker))
             self._version(worker, by, "created")
+            self._p.state.save_worker(self._row(worker))
             self._enlist(worker, strategy, params, limits)
         stated = ", ".join(f"{k}={v}{' (derived)' if k in derived else ''}" for k, v in worker.limits.items())
         log.info("worker=%s name=%s created by %s limits: %s", worker.id, name, by, stated)
@@ -443,10 +429,8 @@ class LocalDesk:
                     worker.params = parsed.as_dict()
                     worker.limits = dict(merged.as_dict())
                     worker.derived = derived
-                    worker.version += 1
-                self._p.state.save_worker(self._row(worker))
-                if changes_rules:
                     self._version(worker, by, reason)
+                self._p.state.save_worker(self._row(worker))
             if changes_rules:
                 now_ns = self._p.clock.now_ns()
                 self._tell(worker, SetParams(now_ns, parsed, merged, worker.version))
@@ -535,11 +519,11 @@ class LocalDesk:
         self._kill_reason = reason
         try:
             p.state.set_kill(reason, by, p.clock.now_ns())
-        except (OSError, BadInput) as error:
+        except OSError as error:
             self._trouble["kill"] = f"the latch could not be stored: {error}"
             log.error("the kill latch could not be stored: %s", error)
         now_ns = p.clock.now_ns()
-        fills_before = len(self._fills)
+        fills_before = self._fill_count
         with self._lock:
             workers = list(self._workers.values())
             for worker in workers:
@@ -565,7 +549,7 @@ class LocalDesk:
             at_ns=now_ns,
             asked=asked,
             canceled=max(0, asked - live),
-            filled=max(0, len(self._fills) - fills_before),
+            filled=self._fill_count - fills_before,
             remaining=live if remaining is None else remaining,
             unknown=unknown,
             confirmed=confirmed,
@@ -601,10 +585,10 @@ class LocalDesk:
     def heard_fill(self, worker_id: str | None, fill: Fill) -> None:
         """A new fill, once, from the lane: to the store first, then to the faces."""
         instrument = self._p.instruments[fill.instrument]
-        self._p.state.record_fill(worker_id, fill, instrument)
+        self._p.state.record_fill(worker_id or "", fill, instrument)
         with self._lock:
             self._fills.appendleft(fill_view(worker_id or "", fill, instrument))
-            self._fills_changed = True
+            self._fill_count += 1
 
     def crashed(self, worker_id: str, error: BaseException) -> None:
         """The lane lost this engine; its orders are being canceled."""
@@ -627,7 +611,7 @@ class LocalDesk:
         """Tell a person."""
         with self._lock:
             self._notices.appendleft(NoticeView(self._p.clock.now_ns(), level, worker, text))
-            self._notices_changed = True
+            self._notice_count += 1
 
     def trouble(self, what: str, text: str) -> None:
         """A lasting problem for health, empty text when it is over."""
@@ -637,6 +621,27 @@ class LocalDesk:
             self._trouble[what] = text
         else:
             self._trouble.pop(what, None)
+
+    # ------------------------------------------------------------------ for the publisher
+
+    def worker_ids(self) -> list[str]:
+        with self._lock:
+            return list(self._workers)
+
+    def newest_fills(self) -> FillsView:
+        with self._lock:
+            return FillsView(self._p.clock.now_ns(), tuple(self._fills))
+
+    def take_sample(self, worker_id: str, now_ns: int) -> SeriesView | None:
+        """Add one point to the chart of a worker that runs; None for one that does not."""
+        worker, shown = self._worker(worker_id), self._shown(worker_id)
+        if shown is None or worker.state not in ("running", "paused", "stopping"):
+            return None
+        point = sample(shown, worker.instrument, now_ns)
+        with self._lock:
+            worker.samples.append(point)
+            del worker.samples[:-SAMPLES_KEPT]
+        return SeriesView(worker_id, (point,))
 
     # ------------------------------------------------------------------ inside
 
@@ -768,22 +773,21 @@ class LocalDesk:
     def _row(self, worker: Worker) -> WorkerRow:
         return WorkerRow(
             id=worker.id,
-            number=worker.number,
-            spec=worker.spec,
-            params=worker.params,
-            limits=worker.limits,
-            limits_derived=worker.derived,
-            version=worker.version,
+            spec=replace(worker.spec, params=worker.params, limits=worker.limits),
             state=worker.state,
+            resume=worker.spec.resume_after_restart,
             is_demo=worker.is_demo,
+            version=worker.version,
+            created_ns=self._p.clock.now_ns(),
             started_ns=worker.started_ns,
             stopped_ns=worker.stopped_ns,
+            reason=worker.reason,
+            extra={"limits_derived": list(worker.derived)},
         )
 
     def _version(self, worker: Worker, by: str, reason: str) -> None:
-        self._p.state.add_version(
+        worker.version = self._p.state.add_version(
             worker.id,
-            version=worker.version,
             at_ns=self._p.clock.now_ns(),
             by=by,
             reason=reason,
@@ -908,46 +912,3 @@ class LocalDesk:
             LinkChanged(self._p.clock.now_ns(), "desk", "operator", has_operator, reason or "the bus is back")
         )
         self.notice("info" if has_operator else "error", "", reason or "the bus is back; quoting goes on")
-
-    def _publish_loop(self, service: Service) -> None:
-        seen, second = 0, 0
-        while not service.wait(PUBLISH_S):
-            now_ns = self._p.clock.now_ns()
-            seen, changed = self._p.board.since(seen)
-            is_second = now_ns // 1_000_000_000 != second
-            second = now_ns // 1_000_000_000
-            self._publish(now_ns, {t.removeprefix("engine/") for t in changed}, is_second)
-
-    def _publish(self, now_ns: int, changed: set[str], is_second: bool) -> None:
-        bus = self._p.bus
-        with self._lock:
-            workers = list(self._workers.values())
-        for worker in workers:
-            shown = self._shown(worker.id)
-            if is_second or worker.id in changed:
-                bus.publish(TOPIC_WORKER + worker.id, msgspec.json.encode(self._view(worker)), ttl_s=10.0)
-                view = orders_view(worker, shown, self._p.queue_ahead, now_ns)
-                bus.publish(TOPIC_ORDERS + worker.id, msgspec.json.encode(view), ttl_s=10.0)
-            if is_second and shown is not None and worker.state in ("running", "paused", "stopping"):
-                point = sample(shown, worker.instrument, now_ns)
-                with self._lock:
-                    worker.samples.append(point)
-                    del worker.samples[:-SAMPLES_KEPT]
-                self._publish_sample(worker.id, point)
-        if is_second:
-            bus.publish(TOPIC_DESK, msgspec.json.encode(self.view()), ttl_s=10.0)
-        with self._lock:
-            fills = FillsView(now_ns, tuple(self._fills)) if self._fills_changed or is_second else None
-            notices = (
-                NoticesView(now_ns, tuple(self._notices)) if self._notices_changed or is_second else None
-            )
-            self._fills_changed = self._notices_changed = False
-        if fills is not None:
-            bus.publish(TOPIC_FILLS, msgspec.json.encode(fills), ttl_s=60.0)
-        if notices is not None:
-            bus.publish(TOPIC_NOTICES, msgspec.json.encode(notices), ttl_s=60.0)
-
-    def _publish_sample(self, worker_id: str, point: SampleView) -> None:
-        self._p.bus.publish(
-            TOPIC_SERIES + worker_id, msgspec.json.encode(SeriesView(worker_id, (point,))), ttl_s=10.0
-        )

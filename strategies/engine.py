@@ -18,6 +18,7 @@ from api.ledger import Ledger
 from api.orders import OwnOrders
 from api.risk import Gate, Limits, RiskView, check
 from api.types import (
+    Amend,
     Answered,
     Approved,
     BalancesHeard,
@@ -197,6 +198,7 @@ class Engine:
         self._next_id = next_id
         self._others_touch = others_touch
         self._dirty = False
+        self._refused: set[tuple[str, int | str]] = set()
         self.orders.restore(fills)
         for fill in fills:
             self.ledger.apply(fill, instrument)
@@ -280,8 +282,8 @@ class Engine:
                 self._cancel_hold_ns = answer.at_ns + pause_ns
             return
         self.refused_count += 1
-        if answer.error == "WouldCross":
-            return  # the book moved under it; the next book decides again
+        if answer.error in ("WouldCross", "SelfMatch"):
+            return  # the book moved under it, or an old order of ours is still being canceled: decide again
         pause_s = FUNDS_HOLD_S if answer.error == "InsufficientFunds" else REFUSED_HOLD_S
         until_ns = answer.at_ns + int(max(pause_s, answer.retry_after_s) * 1e9)
         sides = BOTH if answer.outcome in (Outcome.RATE_LIMITED, Outcome.UNAUTHORIZED) else (order.side,)
@@ -326,6 +328,8 @@ class Engine:
                 self.orders.asking(command, now_ns)
         if refused:
             self._note_refusals(refused, now_ns)
+        elif commands:
+            self._refused = set()
         self._set_wake(now_ns)
         return Step(self.worker, self._seq, event, self._wished, approved, refused, self._silent, notes)
 
@@ -446,11 +450,18 @@ class Engine:
 
     def _note_refusals(self, refused: tuple[Refused, ...], now_ns: int) -> None:
         silent = list(self._silent)
+        named: set[tuple[str, int | str]] = set()
+        for no in refused:
+            if isinstance(no.command, Place):
+                named.add((f"{no.rule} {no.command.side.value}", no.command.level))
+            elif isinstance(no.command, Amend):
+                named.add((no.rule, no.command.client_id))
+        self.refused_count += len(named - self._refused)  # a refusal that goes on is one refusal
+        self._refused = named
         for no in refused:
             if not isinstance(no.command, Place):
                 continue
             side = no.command.side
-            self.refused_count += 1
             if all(s is not side for s, _ in silent) and not any(o.side is side for o in self.orders.live()):
                 silent.append((side, f"{no.rule}: {no.text}"))
             if no.rule == "message-rate":
