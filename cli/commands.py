@@ -535,11 +535,12 @@ def _each(
             continue
         seen.append(view)
         receipt = view.receipt
-        codes.append(
-            OK
-            if receipt is None
-            else _doubt(receipt.unknown, receipt.remaining if done == "stopped" else 0, receipt.confirmed)
-        )
+        if receipt is None:
+            codes.append(OK)
+        elif done == "stopped":
+            codes.append(_doubt(receipt.unknown, receipt.remaining, receipt.confirmed))
+        else:  # a pause keeps what reduces risk: orders may remain
+            codes.append(IN_DOUBT if receipt.unknown else OK)
         if not ctx.is_json:
             told = f": {tables.receipt_text(receipt, ctx.ink)}" if receipt is not None else ""
             ctx.out.line(f"{tables.named(view)} {clean(view.state)}{told}")

@@ -21,6 +21,7 @@ from cli.text import (
     age,
     clean,
     clock,
+    count,
     exact,
     gain,
     money,
@@ -144,19 +145,20 @@ class RoundPrinter:
         counts = [f"{_part(s.orders_sent, sent)} sent", f"{_part(s.cancels_sent, canceled)} cancelled"]
         if _part(s.refused, refused):
             counts.append(f"{_part(s.refused, refused)} refused")
-        counts.append(f"{len(fills)} fill{'' if len(fills) == 1 else 's'}")
-        shown = ", ".join(
+        counts.append(count(len(fills), "fill"))
+        if len(fills) > FILLS_SHOWN:
+            counts.append("the newest")
+        net = gain(s.net)
+        parts = [", ".join(counts) + (":" if fills else "")]
+        parts += [
             f"{self._ink(f.side.upper(), word(f.side).style)} {exact(f.qty)} @ {exact(f.price)} "
             f"{'maker' if f.is_maker else 'taker'}"
             for f in fills[-FILLS_SHOWN:]
-        )
-        before = "... " if len(fills) > FILLS_SHOWN else ""
-        net = gain(s.net)
-        parts = [", ".join(counts) + (f": {before}{shown}" if shown else "")]
+        ]
         parts.append(f"position {tables.position(view)} {clean(view.base)}")
         parts.append(f"net {self._ink(net.text, net.style)} {clean(view.quote)}")
         if view.unknown_orders:
-            parts.append(self._ink(f"{view.unknown_orders} orders UNKNOWN", "red"))
+            parts.append(self._ink(f"UNKNOWN: {count(view.unknown_orders, 'order')}", "red"))
         return parts
 
 

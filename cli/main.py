@@ -49,7 +49,7 @@ from cli.session import (
     Context,
     Session,
 )
-from cli.text import Ink, Printer, clean, pad, wants_colour
+from cli.text import Ink, Printer, clean, count, pad, wants_colour
 
 __all__ = ["Session", "help_text", "main", "perform"]
 
@@ -180,11 +180,13 @@ def _end(ctx: Context, code: int) -> int:
         if is_own:
             running = _running(session)
             if running:
-                ctx.err.line(f"{running} running workers of this desk stop now; their orders are cancelled")
+                ctx.err.line(
+                    f"this desk ends now, and {count(running, 'running worker')} with it; orders are cancelled"
+                )
         in_doubt = _close(ctx, session)
         if in_doubt:
             ctx.warn(
-                f"{in_doubt} orders are IN DOUBT at the end: look at the venue, or start a desk here again",
+                f"IN DOUBT at the end: {count(in_doubt, 'order')}; look at the venue, or start a desk here again",
                 "red",
             )
             code = IN_DOUBT

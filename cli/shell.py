@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from api.desk import DeskSilent, DeskUnreachable
 from cli.commands import COMMANDS
 from cli.session import IN_DOUBT, OK, UNKNOWN, Context
-from cli.text import clean
+from cli.text import clean, count
 
 _LEAVE = frozenset({"quit", "exit", "q"})
 _WORDS = (*sorted(COMMANDS), "help", "quit")
@@ -84,7 +84,7 @@ class Shell:
         if not running:
             return True
         try:
-            answer = input(f"{running} running workers stop with this prompt; leave? [y/N] ")
+            answer = input(f"{count(running, 'running worker')} will stop with this prompt; leave? [y/N] ")
         except (EOFError, KeyboardInterrupt):
             ctx.out.line()
             return False

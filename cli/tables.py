@@ -32,6 +32,7 @@ from cli.text import (
     bar,
     clean,
     clock,
+    count,
     digits,
     exact,
     fit,
@@ -258,9 +259,9 @@ def pnl_lines(view: WorkerView, ink: Ink) -> list[str]:
 def receipt_text(receipt: ReceiptView, ink: Ink) -> str:
     """What a stop really did, with a word for how sure we are."""
     if receipt.unknown:
-        sure = ink(f"IN DOUBT: {receipt.unknown} orders unknown", "red")
+        sure = ink(f"IN DOUBT: {count(receipt.unknown, 'order')} unknown", "red")
     elif receipt.remaining:
-        sure = ink(f"{receipt.remaining} orders remain", "yellow")
+        sure = ink(f"remaining: {count(receipt.remaining, 'order')}", "yellow")
     elif receipt.confirmed:
         sure = ink("confirmed by the venue", "green")
     else:

@@ -352,6 +352,11 @@ def span(seconds: float) -> str:
     return f"{days}d {hours:02d}:{text}" if days else f"{hours}:{text}"
 
 
+def count(number: int, noun: str) -> str:
+    """`1 order`, `2 orders`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def bar(share: float, cells: int, *, leftwards: bool = False) -> str:
     """A bar of up to `cells` half-exact blocks for a share between 0 and 1, growing to either side."""
     halves = round(max(0.0, min(1.0, share)) * cells * 2)

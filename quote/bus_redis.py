@@ -21,6 +21,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -61,6 +62,8 @@ REPLY_S = 1.0  # longest wait for a reply; a slower server counts as down
 CHECK_EVERY_S = 1.0  # heartbeat through the server
 SILENCE_S = 3.5  # no heartbeat for so long: the connection is dead though nobody said so
 FLUSH_EVERY_S = 0.005  # shortest time between two writes: bounds what a fast publisher costs its own process
+AWAKE_TURNS = 20  # the writer looks by itself for so long after a write: waking it costs a publisher 2 us
+RETRY_S = 0.25  # between attempts to write while the server fails or refuses
 BATCH_TOPICS = 256  # per pipeline
 MARKER_MS = 15_000
 SUBSCRIBE_S = 1.0  # how long serve, watch and request wait for a subscription to stand
@@ -184,6 +187,8 @@ def _probe(address: Address, namespace: str) -> None:
             raise written
     except _LINK_ERRORS as error:
         raise BadInput("redis", explain(error, address)) from None
+    except BadInput:
+        raise
     except ValueError:  # a host name or path no socket takes
         raise BadInput("redis", f"no server can be named {address.where[:80]!r}; {_FORM}") from None
     finally:
@@ -220,7 +225,7 @@ def explain(error: Exception, address: Address) -> str:
     if "max number of clients" in text:
         return f"{where} takes no more clients (its maxclients is reached)"
     cause = error if isinstance(error, OSError) else error.__context__
-    if isinstance(cause, OSError):
+    if isinstance(cause, OSError) and not isinstance(cause, ConnectionResetError | BrokenPipeError):
         return f"no server can be reached at {address.where}: {cause.strerror or cause}"
     return f"{where} closed the connection"
 
@@ -378,6 +383,10 @@ class _Listener:
         with self._state:
             return self._state.wait_for(lambda: wanted in self._live, timeout_s)
 
+    def wait_gone(self, wanted: bytes, timeout_s: float) -> bool:
+        with self._state:
+            return self._state.wait_for(lambda: wanted not in self._live, timeout_s)
+
     def stop(self) -> None:
         self._service.stop()
 
@@ -397,6 +406,7 @@ class _Listener:
             finally:
                 with self._state:
                     self._live.clear()
+                    self._state.notify_all()
                 if wire is not None:
                     wire.close()
             pause_s = 0.05 if time.monotonic() - began_s > 5.0 else min(pause_s * 2, 1.0)
@@ -436,6 +446,7 @@ class _Listener:
                 with self._state:
                     if name not in asked:
                         self._live.discard(name)
+                        self._state.notify_all()
             case ResponseError():
                 raise message
             case _:
@@ -461,7 +472,7 @@ class RedisBus:
         self._closed = False
         self.refused = 0  # values not taken because too many topics wait
         self._pool = _Pool(address)
-        self._troubles: dict[str, str] = {}
+        self._troubles: dict[str, set[str]] = {}
 
         self._lock = threading.Lock()
         self._seq = 0
@@ -662,29 +673,32 @@ class RedisBus:
 
     def _write(self, service: Service) -> None:
         """Body of the writer: one pipeline at a time; what failed goes back unless it was replaced."""
+        idle_turns = 0
         while True:
             last = service.stopping  # what was published before the stop is still written, once
-            self._wake.wait(0.0 if last else 0.5)
-            self._wake.clear()
             service.beat()
             if self._forgotten.is_set():
                 self._forgotten.clear()
                 self._put_back(self._written)
-            while True:
-                with self._lock:
-                    topics = list(self._waiting)[:BATCH_TOPICS]
-                    batch = {topic: self._waiting.pop(topic) for topic in topics}
-                if not batch:
-                    break
+            with self._lock:
+                topics = list(islice(self._waiting, BATCH_TOPICS))
+                batch = {topic: self._waiting.pop(topic) for topic in topics}
+            if batch:
+                idle_turns = 0
                 failed = self._flush(batch)
                 self._put_back(failed)
-                if failed:
-                    service.wait(0.25)
-                    self._wake.set()  # try again, though nobody publishes
-                    break
-                service.wait(FLUSH_EVERY_S)
-            if last:
+                if last and failed:
+                    return
+                service.wait(RETRY_S if failed else FLUSH_EVERY_S)
+            elif last:
                 return
+            elif idle_turns < AWAKE_TURNS:
+                idle_turns += 1
+                service.wait(FLUSH_EVERY_S)
+            else:  # nothing for a while: sleep until a publisher wakes us
+                self._wake.clear()
+                if not self._waiting and self._wake.wait(0.5):
+                    idle_turns = 0
 
     def _flush(self, batch: dict[str, Entry]) -> dict[str, Entry]:
         """Write these; returns those that must be tried again."""
@@ -734,8 +748,6 @@ class RedisBus:
         with self._lock:
             for topic, entry in entries.items():
                 self._waiting.setdefault(topic, entry)
-        if entries:
-            self._wake.set()
 
     # reading
 
@@ -819,9 +831,12 @@ class RedisBus:
     def _withdraw(self, served: Served) -> None:
         channel = self._key("q", served.name)
         with self._lock:
-            if self._served.get(channel) is served:
-                del self._served[channel]
-                self._requests.unwant(channel)
+            if self._served.get(channel) is not served:
+                return
+            del self._served[channel]
+            self._requests.unwant(channel)
+        self._nudge.set()
+        self._requests.wait_gone(channel, 0.3)  # so that whoever asks from now on hears that nobody serves
 
     def _send_answer(self, reply_to: str, frame: bytes) -> None:
         channel = reply_to.encode("utf-8", "replace")
@@ -860,16 +875,17 @@ class RedisBus:
             service.beat()
 
     def _trouble(self, what: str, error: Exception | None) -> None:
-        """Log a failure once when it begins or changes, and once when it is over."""
-        before = self._troubles.get(what, "")
-        now = "" if error is None or self._closed else explain(error, self._address)
-        if now == before:
-            return
-        self._troubles[what] = now
-        if now:
-            log.warning("bus=%s failing: %s", what, now)
-        else:
-            log.info("bus=%s works again", what)
+        """Log each sentence about a failure once from its beginning to its end, and its end."""
+        told = self._troubles.setdefault(what, set())
+        if error is None:
+            if told:
+                told.clear()
+                log.info("bus=%s works again", what)
+        elif not self._closed:
+            sentence = explain(error, self._address)
+            if sentence not in told:
+                told.add(sentence)
+                log.warning("bus=%s failing: %s", what, sentence)
 
     # names
 

@@ -282,8 +282,8 @@ class Engine:
                 self._cancel_hold_ns = answer.at_ns + pause_ns
             return
         self.refused_count += 1
-        if answer.error in ("WouldCross", "SelfMatch"):
-            return  # the book moved under it, or an old order of ours is still being canceled: decide again
+        if answer.error == "WouldCross":
+            return  # the book moved under it; the next book decides again
         pause_s = FUNDS_HOLD_S if answer.error == "InsufficientFunds" else REFUSED_HOLD_S
         until_ns = answer.at_ns + int(max(pause_s, answer.retry_after_s) * 1e9)
         sides = BOTH if answer.outcome in (Outcome.RATE_LIMITED, Outcome.UNAUTHORIZED) else (order.side,)

@@ -7,7 +7,8 @@ Called by the engine after each decision. Knows no strategy, no clock and no ven
 2. Levels of one side stay strictly apart. What is below the venue's minimum is left out, with the reason.
 3. An order of the same side and level is **kept** when its price is within `keep_ticks` of the wished one and between
    half and one and a half times the wished size is left in it; an order in flight is waited for; an unknown one holds its place.
-4. Anything else is canceled; its replacement is placed at once, unless two cancels of that level are under way.
+4. Anything else is canceled; its replacement is placed at once, unless two cancels of that level are under way or it would
+   meet an order of our own that is still being canceled: then it waits for the end of that cancel.
 5. The side that retreats goes first, cancels before places.
 """
 
@@ -136,6 +137,8 @@ def plan(
     places: list[tuple[Side, Wish]] = []
     kept = 0
     wanted: set[tuple[Side, int]] = set()
+    top_bid = max((o.ticks for o in live if o.side is Side.BUY), default=None)
+    low_ask = min((o.ticks for o in live if o.side is Side.SELL), default=None)
     for wish in wished:
         slot = (wish.side, wish.level)
         wanted.add(slot)
@@ -152,7 +155,11 @@ def plan(
             else:
                 cancels.append(Cancel(order.client_id, order.instrument, _why_not(order, wish, keep_ticks)))
                 canceling += 1
-        if not holds and canceling <= 1 and may_place(wish.side):
+        if wish.side is Side.BUY:
+            meets = low_ask is not None and wish.ticks >= low_ask
+        else:
+            meets = top_bid is not None and wish.ticks <= top_bid
+        if not holds and not meets and canceling <= 1 and may_place(wish.side):
             places.append((wish.side, wish))
     for slot, orders in slots.items():
         if slot in wanted:

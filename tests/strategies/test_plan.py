@@ -91,6 +91,12 @@ def test_no_third_order_is_placed_while_two_cancels_of_a_level_are_under_way() -
     assert [type(c) for c in made([wish()], live)] == [Cancel]
 
 
+def test_a_replacement_waits_while_it_would_meet_an_order_of_ours_that_is_being_canceled() -> None:
+    live = (order("old", Side.SELL, 10_010, request=Request.CANCEL),)
+    assert made([wish(Side.BUY, 10_020)], live) == ()
+    assert [type(c) for c in made([wish(Side.BUY, 10_009)], live)] == [Place]
+
+
 def test_a_side_on_hold_is_still_canceled_when_wrong() -> None:
     assert [type(c) for c in made([wish()], (order(ticks=9_000),), hold=Side.BUY)] == [Cancel]
 
