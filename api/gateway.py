@@ -116,6 +116,7 @@ class _Entry:
     ticks: int
     value: Decimal
     sent_ns: int
+    open_lots: int
     answered: bool = False
     doubt_ns: int | None = None
     first_absent_ns: int | None = None
@@ -278,7 +279,7 @@ class Gateway:
             self._watched.add(command.instrument)
             self._open_value += value
             self._entries[command.client_id] = _Entry(
-                worker, command.instrument, command.side, command.ticks, value, now_ns
+                worker, command.instrument, command.side, command.ticks, value, now_ns, command.lots
             )
             return None
 
@@ -357,7 +358,14 @@ class Gateway:
         """Book a fill that was just heard: False when it was known before. New ones go to the store first."""
         if not self.is_new(fill):
             return False
-        self._on_fill(self._heard_fill(fill), fill)
+        owner = self._heard_fill(fill)
+        with self._lock:
+            entry = self._entries.get(fill.client_id)
+            if entry is not None:
+                entry.open_lots -= fill.lots
+                if entry.open_lots <= 0:
+                    self._close(fill.client_id)
+        self._on_fill(owner, fill)
         return True
 
     def _owner(self, client_id: str) -> str | None:
@@ -473,6 +481,7 @@ class Gateway:
                 report.ticks,
                 value,
                 now_ns,
+                report.lots - (report.filled_lots or 0),
                 True,
             )
         self.cancel_now(report.client_id, report.instrument, "an order without an owner")

@@ -127,8 +127,9 @@ class Lane:
                 self._queue.append((engine, item))
         elif isinstance(item, FillHeard):
             gateway = self._gateways[item.fill.instrument.venue]
+            owner = gateway.heard(item)  # before it is booked: the last fill closes the gateway's entry
             if gateway.fill_once(item.fill):
-                self._give(gateway.heard(item), item)
+                self._give(owner, item)
         elif isinstance(item, OrderHeard):
             self._give(self._gateways[item.report.instrument.venue].heard(item), item)
         elif isinstance(item, Answered):
