@@ -182,6 +182,9 @@ class Bus(Protocol):
             is obeyed however late it arrives (the kill). request_id: id of an earlier attempt
             (`BusTimeout.request_id`): it is not done twice, its answer comes.
 
+        The deadline is wall time: between machines their clocks must agree to a fraction of `timeout_s`. A server
+        that hangs may hold this up to about two seconds longer than `timeout_s`.
+
         Raises BusDown (nothing happened) or BusTimeout (unknown).
         """
 
