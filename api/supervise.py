@@ -264,8 +264,7 @@ class Inherited:
 
         Args:
             hard_end_s: when this process still runs so many seconds after that, it is ended without further
-            ado,
-                so that nothing survives its parent; None: never.
+                ado, so that nothing survives its parent; None: never.
         """
 
         def body(service: Service) -> None:

@@ -178,12 +178,13 @@ class Bus(Protocol):
         """Ask whoever serves `name` and wait for the answer, at most `timeout_s` seconds.
 
         Args:
-            run_id: the run this is meant for; None: any run. expires: False sends it without a deadline: it
-            is obeyed however late it arrives (the kill). request_id: id of an earlier attempt
-            (`BusTimeout.request_id`): it is not done twice, its answer comes.
+            run_id: the run this is meant for; None: any run.
+            expires: False sends it without a deadline: it is obeyed however late it arrives (the kill).
+            request_id: id of an earlier attempt (`BusTimeout.request_id`): it is not done twice, its answer
+                comes.
 
-        The deadline is wall time: between machines their clocks must agree to a fraction of `timeout_s`. A server
-        that hangs may hold this up to about two seconds longer than `timeout_s`.
+        The deadline is wall time: between machines the clocks must agree to a fraction of `timeout_s`. A
+        server that hangs may hold this up about two seconds longer than `timeout_s`.
 
         Raises BusDown (nothing happened) or BusTimeout (unknown).
         """
