@@ -331,7 +331,7 @@ class Stream:
         return Link(self._url, self._hosts, connect_s=self._connect_s)
 
     def _read(self, service: Service, link: Link) -> None:
-        """Read this connection and its planned successors. Raises Unavailable when the last of them is lost."""
+        """Read this connection and its planned successors. Raises Unavailable when the last is lost."""
         self._renew_reason = ""
         born = idled = time.monotonic()
         successor: _Successor | None = None
