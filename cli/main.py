@@ -180,15 +180,12 @@ def _end(ctx: Context, code: int) -> int:
         if is_own:
             running = _running(session)
             if running:
-                ctx.err.line(
-                    f"this desk ends now, and {count(running, 'running worker')} with it; orders are cancelled"
-                )
+                told = count(running, "running worker")
+                ctx.err.line(f"this desk ends now, and {told} with it; orders are cancelled")
         in_doubt = _close(ctx, session)
         if in_doubt:
-            ctx.warn(
-                f"IN DOUBT at the end: {count(in_doubt, 'order')}; look at the venue, or start a desk here again",
-                "red",
-            )
+            told = f"IN DOUBT at the end: {count(in_doubt, 'order')}"
+            ctx.warn(f"{told}; look at the venue, or start a desk here again", "red")
             code = IN_DOUBT
     ctx.opened.clear()
     return code

@@ -28,6 +28,7 @@ class Shell:
         self._ctx = ctx
         self._perform = perform
         self._names: list[str] = []
+        self._grave = OK
 
     def run(self) -> int:
         """Prompt until a person leaves. 0, or the last grave outcome (6, 7) nobody should miss."""
@@ -36,30 +37,35 @@ class Shell:
         where = "a desk of its own, which ends with this prompt" if ctx.is_own else "the running desk"
         ctx.out.line(f"makerdeck: speaking to {where}. `help` lists the commands, `quit` leaves.")
         self._perform(ctx, ["status"])
-        grave = OK
         with _line_editing(self._complete):
             while True:
                 try:
-                    text = self._read()
-                except KeyboardInterrupt:
+                    if self._once():
+                        return self._grave
+                except KeyboardInterrupt:  # it drops the line, or the command, never the prompt
                     ctx.out.line()
-                    continue
-                except EOFError:
-                    ctx.out.line()
-                    return grave
-                try:
-                    words = shlex.split(text, comments=True)
-                except ValueError as error:  # an open quote
-                    ctx.warn(f"not understood: {error}", "red")
-                    continue
-                if not words:
-                    continue
-                if words[0] in _LEAVE:
-                    if self._may_leave():
-                        return grave
-                    continue
-                code = self._perform(ctx, words)
-                grave = code if code in (UNKNOWN, IN_DOUBT) else grave
+
+    def _once(self) -> bool:
+        """One line. True when it leaves."""
+        ctx = self._ctx
+        try:
+            text = self._read()
+        except EOFError:
+            ctx.out.line()
+            return True
+        try:
+            words = shlex.split(text, comments=True)
+        except ValueError as error:  # an open quote
+            ctx.warn(f"not understood: {error}", "red")
+            return False
+        if not words:
+            return False
+        if words[0] in _LEAVE:
+            return self._may_leave()
+        code = self._perform(ctx, words)
+        if code in (UNKNOWN, IN_DOUBT):
+            self._grave = code
+        return False
 
     def _read(self) -> str:
         """One line. The prompt says when the desk is killed or out of reach."""
