@@ -193,6 +193,13 @@ def _url(*schemes: str) -> Callable[[str], str]:
     return parse
 
 
+def _paper_address(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if text.startswith("unix:/") or (host in ("127.0.0.1", "localhost", "[::1]") and port.isdigit()):
+        return text
+    raise ValueError(f"{_shown(text)} is not an address; allowed: 127.0.0.1:PORT or unix:/path")
+
+
 def _redis_url(text: str) -> Secret:
     return Secret(_url("redis", "rediss", "unix")(text))
 
@@ -287,7 +294,9 @@ class Settings:
         "paper_instruments", _readable, None, "file instead of the built-in instruments and balances",
         env="PAPER_INSTRUMENTS")
     paper_url: str | None = _set_by(
-        "paper_url", _url("http", "https"), None, "paper venue in another process", env="PAPER_URL")
+        "paper_url", _paper_address, None, "paper venue in another process: 127.0.0.1:PORT or unix:/path",
+        env="PAPER_URL")
+    paper_token: Secret | None = _set_by("paper_token", _secret(16), None, env="PAPER_TOKEN", is_secret=True)
 
     # the page
     host: str = _set_by("host", _host, "127.0.0.1", "address to listen on (127.0.0.1)", _WEB, "WEB_HOST")
@@ -414,7 +423,7 @@ class _Loading:
         values = {name: self.value(option) for name, option in OPTIONS.items()}
         if self.is_on_tape and self.find(OPTIONS["duration_s"]) is None:
             values["duration_s"] = None
-        is_fresh = self.is_on_tape and values["data_dir"] is None
+        is_fresh = self.mode == "direct" and values["data_dir"] is None
         if values["data_dir"] is None:
             values["data_dir"] = Path(tempfile.gettempdir()) if is_fresh else self.beside.absolute() / "data"
         settings = Settings(

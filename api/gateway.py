@@ -144,6 +144,8 @@ class Gateway:
         deliver: hands an event (from polls and the venue) to the lane's inbox. Never called under the lock.
         on_fill: called once for each new fill, before it is delivered, with the owner's id or None.
         resolve_worker: worker id for a worker number in a client id, None: nobody.
+        open_intents: (worker, place, at_ns) of an earlier run without a recorded end. Each is in doubt until the
+            venue was asked; fills are looked for from the oldest of them on.
     """
 
     def __init__(
@@ -160,6 +162,7 @@ class Gateway:
         resolve_worker: Callable[[int], str | None],
         known_trades: Iterable[tuple[str, str, str, str]] = (),
         last_fill_ns: dict[InstrumentId, int] | None = None,
+        open_intents: Iterable[tuple[str, Place, int]] = (),
         limits: AccountLimits | None = None,
         budget: DeskBudget | None = None,
     ) -> None:
@@ -189,7 +192,10 @@ class Gateway:
         self._killed = ""
         self._blocked_until_ns = 0
         self._next_reconcile_ns = 0
-        self._watched: set[InstrumentId] = set()
+        self._watched: set[InstrumentId] = set(self._last_fill_ns)
+        self._oldest_ns: dict[InstrumentId, int] = {}
+        for worker, place, at_ns in open_intents:
+            self._adopt(worker, place, at_ns)
 
     # ------------------------------------------------------------------ sending (lane thread)
 
@@ -282,6 +288,25 @@ class Gateway:
                 worker, command.instrument, command.side, command.ticks, value, now_ns, command.lots
             )
             return None
+
+    def _adopt(self, worker: str, place: Place, at_ns: int) -> None:
+        """An order of an earlier run that may be live: doubt it, cancel it when it turns up."""
+        instrument = self.instruments.get(place.instrument)
+        if instrument is None:
+            log.warning(
+                "order=%s of an unlisted instrument %s is left alone", place.client_id, place.instrument
+            )
+            return
+        value = instrument.value(place.ticks, place.lots)
+        entry = _Entry(
+            worker, place.instrument, place.side, place.ticks, value, at_ns, place.lots, True, canceling=True
+        )
+        self._doubt(entry, self._started_ns)
+        self._entries[place.client_id] = entry
+        self._open_value += value
+        self.budget.count(value)
+        self._watched.add(place.instrument)
+        self._oldest_ns[place.instrument] = min(at_ns, self._oldest_ns.get(place.instrument, at_ns))
 
     # ------------------------------------------------------------------ hearing (lane thread)
 
@@ -444,7 +469,8 @@ class Gateway:
         for report in reports:
             self._sort_open(report, now_ns)
         for instrument in sorted(self._watched):
-            since = self._last_fill_ns.get(instrument, self._started_ns) - int(RECONCILE_OVERLAP_S * 1e9)
+            since = self._last_fill_ns.get(instrument, self._started_ns)
+            since = min(since, self._oldest_ns.get(instrument, since)) - int(RECONCILE_OVERLAP_S * 1e9)
             for fill in self.exchange.fetch_fills(instrument, since):
                 if fill.client_id.startswith(self._prefix) and fill.key not in self._trades:
                     self._deliver(FillHeard(now_ns, fill))
@@ -460,9 +486,11 @@ class Gateway:
     def _sort_open(self, report: OrderReport, now_ns: int) -> None:
         """An open order at the venue: ours and known, ours without an owner (cancel it), or somebody else's (leave it)."""
         with self._lock:
-            known = report.client_id in self._entries
-        if known:
+            entry = self._entries.get(report.client_id)
+        if entry is not None:
             self._deliver(OrderHeard(now_ns, report))
+            if entry.canceling and entry.sent_ns < self._started_ns:
+                self.cancel_now(report.client_id, report.instrument, "left by an earlier run")
             return
         if not report.client_id.startswith(self._prefix):
             self.foreign_orders += 1

@@ -177,6 +177,15 @@ class Inbox(Generic[T]):
             self._items.append((key, None))
         self._ready.set()
 
+    def put_instead(self, key: Hashable, item: T) -> None:
+        """Like `put`, and what waits under `key` is dropped: it is older than this and would be read as newer."""
+        with self._lock:
+            if self._latest.pop(key, None) is not None:
+                self.shed += 1
+                self._items = deque(waiting for waiting in self._items if waiting[0] != key)
+            self._items.append((None, item))
+        self._ready.set()
+
     def get(self, timeout_s: float) -> T | None:
         """The next event, or None after `timeout_s` seconds without one."""
         item = self._pop()

@@ -256,7 +256,7 @@ class MarketPublisher:
         self, bus: PublishingBus, feeds: Sequence[Feed], clock: ClockLike, rate_hz: float = 10.0
     ) -> None:
         self._bus = bus
-        self._feeds = tuple(feeds)
+        self._feeds: tuple[Feed, ...] = ()
         self._clock = clock
         self._pause_s = 1.0 / rate_hz
         self._lock = threading.Lock()  # one hand-over point: a market's newest state, from feed to publisher
@@ -264,11 +264,16 @@ class MarketPublisher:
         self._of: dict[InstrumentId, tuple[Instrument, Feed]] = {}
         self._next_feeds_ns = 0
         self._service = Service("market-publisher", self._run, restart_after_s=1.0)
-        for feed in self._feeds:
-            for key, builder in feed.fold.builders.items():
-                self._of[key] = (builder.instrument, feed)
-                self._shown[key] = _Shown()
-            feed.add_listener(self.heard)
+        for feed in feeds:
+            self.add(feed)
+
+    def add(self, feed: Feed) -> None:
+        """Publish this feed's markets as well; before the feed is started."""
+        for key, builder in feed.fold.builders.items():
+            self._of[key] = (builder.instrument, feed)
+            self._shown[key] = _Shown()
+        feed.add_listener(self.heard)
+        self._feeds = (*self._feeds, feed)
 
     @property
     def service(self) -> Service:
@@ -315,7 +320,7 @@ class MarketPublisher:
         """
         now_ns = self._clock.now_ns()
         written = 0
-        for key, shown in self._shown.items():
+        for key, shown in list(self._shown.items()):
             instrument, feed = self._of[key]
             is_due = now_ns - shown.written_ns >= REFRESH_NS and feed.service.is_alive
             with self._lock:

@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from decimal import ROUND_DOWN, Decimal
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,14 +38,15 @@ from api.desk import (
 )
 from api.errors import BadInput, BadInputs, Conflict, ExchangeError, NotFound
 from api.gateway import CONFIRM_GAP_S, Gateway
-from api.risk import Limits, derive_limits, limits_schema, parse_limits
+from api.risk import Limits, limits_schema, parse_limits
 from api.runtime import Board, ClockLike, Service
-from api.types import Fill, Instrument, InstrumentId, LinkChanged, SetParams, SetTrading, Step, Trading
+from api.types import Fill, Instrument, InstrumentId, LinkChanged, SetParams, SetTrading, Trading
 from database.rows import WorkerRow
 from database.state import State
 from quote.bus import Bus
 from strategies import STRATEGIES
 from strategies.base import Params, Strategy
+from strategies.defaults import complete_limits
 from strategies.engine import Engine, Shown
 from strategies.lane import AddEngine, DropEngine, ForWorker, LaneService
 from strategies.publisher import Publisher
@@ -102,7 +103,6 @@ class Parts:
     venues: Callable[[], list[dict[str, Any]]]
     bus_lost_s: float
     has_trade_log: bool
-    on_step: Callable[[Step], None]
     on_run: Callable[[WorkerView, str], None]
 
 
@@ -693,33 +693,10 @@ class LocalDesk:
     ) -> tuple[Limits, tuple[str, ...]]:
         """Complete limits: what was given, and derived defaults for the rest (paper and testnets only)."""
         mid = self._mid(instrument)
-        quantity, orders = strategy.order_size(params)
         base, quote = self._balances(instrument)
-        if quantity is None:
-            share = Decimal(str(strategy.auto_share(params)))
-            quantity = max(base * share, quote * share / mid)
-            quantity = (quantity / instrument.lot).to_integral_value(rounding=ROUND_DOWN) * instrument.lot
-        least = instrument.qty(instrument.minimum_lots(int(mid / instrument.tick)))
-        if quantity < least:
-            raise BadInputs(
-                (
-                    BadInput(
-                        "params.quantity",
-                        f"{quantity:f} {instrument.base} is below the venue's minimum; allowed: at least {least:f}",
-                    ),
-                )
-            )
-        base_limits = derive_limits(
-            quantity=quantity,
-            max_orders=orders,
-            mid=mid,
-            base_total=base,
-            quote_total=quote,
-            instrument=instrument,
+        return complete_limits(
+            strategy, params, raw, instrument=instrument, mid=mid, base_total=base, quote_total=quote
         )
-        limits = parse_limits(raw, base_limits)
-        given = {name for name, value in raw.items() if value is not None}
-        return limits, tuple(name for name in limits.as_dict() if name not in given)
 
     def _mid(self, instrument: Instrument) -> Decimal:
         waiter = threading.Event()
