@@ -367,7 +367,7 @@ def _web_process(settings: config.Settings, inherited: Inherited) -> int:
         _desk_over(bus),
         bus,
         stop,
-        lambda port: inherited.ready(port=port),
+        lambda port: _told(inherited, port),
     )
     bus.close()
     return OK

@@ -177,7 +177,7 @@ class Feed:
             symbol = builder.instrument.venue_symbol
             views.append(
                 FeedView(
-                    instrument=key,
+                    instrument=str(key),
                     source=self.source.name,
                     market=self.source.label,
                     state=self._state_of(key, builder.is_synced),

@@ -207,7 +207,7 @@ def book_view(
 ) -> BookView:
     """A book as other processes and the page see it: up to LEVELS levels a side, decimal text."""
     return BookView(
-        instrument=instrument.id,
+        instrument=str(instrument.id),
         market=market,
         bids=_texts(instrument, book.bids),
         asks=_texts(instrument, book.asks),
@@ -358,7 +358,7 @@ def _trades_view(
     instrument: Instrument, market: str, published_ns: int, trades: Sequence[Trade]
 ) -> TradesView:
     return TradesView(
-        instrument=instrument.id,
+        instrument=str(instrument.id),
         market=market,
         published_ns=published_ns,
         trades=tuple(

@@ -68,7 +68,7 @@ def worker_view(worker: Worker, shown: Shown | None, *, market: str, now_ns: int
         account=spec.account,
         env=spec.env,
         symbol=spec.symbol,
-        instrument=instrument.id,
+        instrument=str(instrument.id),
         base=instrument.base,
         quote=instrument.quote,
         tick=instrument.tick,
