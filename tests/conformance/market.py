@@ -1,4 +1,4 @@
-"""A market that a test moves by hand: `HandBook` is a `DepthView` of plain dicts, and the makers of its events."""
+"""A market that a test moves by hand: `HandBook` is a `DepthView` of plain dicts."""
 
 from __future__ import annotations
 

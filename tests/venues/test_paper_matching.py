@@ -17,7 +17,8 @@ ASKS = {10_010: 40, 10_011: 60, 10_013: 80}
 
 
 class Bench:
-    """A market, its book, and what it told: (client id, ticks, lots, "maker" or "taker") per fill, (id, status)."""
+    """A market, its book, and what it told: fills as (id, ticks, lots, maker or taker), ends as (id,
+    status)."""
 
     def __init__(self, mode: str = "EXPIRE_TAKER") -> None:
         self.now_ns = 0
@@ -51,9 +52,7 @@ class Bench:
         self.market.on_trade(printed(side, ticks, lots, self.now_ns).trade, self.now_ns)
 
     def order(self, name: str, side: Side, ticks: int, lots: int, account: str = "a") -> PaperOrder:
-        return PaperOrder(
-            account, self.view.instrument, name, "1-1", side, ticks, lots, False, self.now_ns
-        )
+        return PaperOrder(account, self.view.instrument, name, "1-1", side, ticks, lots, False, self.now_ns)
 
     def rest(self, name: str, side: Side, ticks: int, lots: int, account: str = "a") -> PaperOrder:
         order = self.order(name, side, ticks, lots, account)
