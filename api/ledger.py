@@ -28,7 +28,7 @@ from decimal import Context, Decimal, localcontext
 
 from api.types import Fill, Instrument, InstrumentId, Side
 
-_EXACT = Context(prec=150)  # sums and products of real prices and sizes never come near: nothing is rounded
+EXACT = Context(prec=150)  # sums and products of real prices and sizes never come near: nothing is rounded
 _CHECKPOINT_EVERY = 512  # fills; bounds what one late fill costs
 _CHECKPOINTS_KEPT = 8
 _ZERO = Decimal(0)
@@ -67,7 +67,7 @@ class Entry:
                 f"{instrument.id}: impossible fill {fill.trade_id}: {fill.lots} lots at {fill.ticks} ticks, "
                 f"fee {fill.fee}"
             )
-        with localcontext(_EXACT):
+        with localcontext(EXACT):
             price = instrument.price(fill.ticks)
             base_qty = instrument.qty(fill.lots) * instrument.contract_size
             fee_base = _ZERO
@@ -107,7 +107,7 @@ class Entry:
     @property
     def value(self) -> Decimal:
         """Quote that changed hands, fees aside."""
-        with localcontext(_EXACT):
+        with localcontext(EXACT):
             return self.price * self.base_qty
 
 
@@ -177,7 +177,7 @@ class Ledger:
         if identity in self._seen:
             return False
         self._seen.add(identity)
-        with localcontext(_EXACT):
+        with localcontext(EXACT):
             if not self._entries or self._entries[-1].key <= entry.key:
                 self._entries.append(entry)
                 self._fold(entry)
@@ -217,7 +217,7 @@ class Ledger:
     @property
     def fees(self) -> Decimal:
         """Every fee whose value in quote is known; see `fees_are_partial`."""
-        with localcontext(_EXACT):
+        with localcontext(EXACT):
             return self._totals.maker_fees + self._totals.taker_fees
 
     @property
@@ -282,7 +282,7 @@ class Ledger:
             return _ZERO
         if mid is None:
             return None
-        with localcontext(_EXACT):
+        with localcontext(EXACT):
             return self._totals.position * mid - self._totals.cost
 
     def net(self, mid: Decimal | None) -> Decimal | None:
@@ -290,7 +290,7 @@ class Ledger:
         unrealized = self.unrealized(mid)
         if unrealized is None:
             return None
-        with localcontext(_EXACT):
+        with localcontext(EXACT):
             return self._totals.realized + unrealized - self.fees
 
     def wear_rate(self, mid: Decimal | None) -> Decimal | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Engine, String, TypeDecorator, create_engine, event
 from sqlalchemy.engine import URL, Connection, Dialect
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError, StatementError
 
 BUSY_S = 1.0  # how long a write waits for another process before it counts as trouble (reliability.md F20)
 DATABASE_ERRORS = (SQLAlchemyError, sqlite3.Error)  # the second comes bare out of connection hooks
@@ -88,4 +88,4 @@ def open_sqlite(path: Path, *, writes: bool) -> Engine:
 
 def cause_of(error: BaseException) -> str:
     """What the driver said, without the statement and its parameters that SQLAlchemy adds."""
-    return str(error.orig) if isinstance(error, DBAPIError) else str(error)
+    return str(error.orig) if isinstance(error, StatementError) else str(error)
