@@ -268,12 +268,12 @@ class MarketPublisher:
             self.add(feed)
 
     def add(self, feed: Feed) -> None:
-        """Publish this feed's markets as well; before the feed is started."""
-        for key, builder in feed.fold.builders.items():
-            self._of[key] = (builder.instrument, feed)
-            self._shown[key] = _Shown()
-        feed.add_listener(self.heard)
+        """Publish this feed's markets as well; before the feed is started. From any thread."""
+        builders = feed.fold.builders
+        self._of = {**self._of, **{key: (builder.instrument, feed) for key, builder in builders.items()}}
+        self._shown = {**self._shown, **{key: _Shown() for key in builders}}  # anew: it may be iterated just now
         self._feeds = (*self._feeds, feed)
+        feed.add_listener(self.heard)
 
     @property
     def service(self) -> Service:
