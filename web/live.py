@@ -489,10 +489,16 @@ class Live:
         if sock is None or sock.closed:
             return True  # on its way out; the disconnect event follows
         waiting = sock.queue.qsize()
-        wire = self._wire(viewer)
+        wire = self._wire(viewer.eio_sid)
         # the direct way only when nothing we queued can still be on its way: what comes later must not
         # overtake it
-        if wire is not None and sock.upgraded and waiting == 0 and now - viewer.queued_s > 0.1:
+        if (
+            wire is not None
+            and wire.can_offer
+            and sock.upgraded
+            and waiting == 0
+            and now - viewer.queued_s > 0.1
+        ):
             try:
                 return wire.offer(b"".join(frame.wire for frame in frames))
             except OSError:
@@ -509,18 +515,21 @@ class Live:
         viewer.queued_s = now
         return True
 
-    def _wire(self, viewer: Viewer) -> Wire | None:
-        wire = self._wires.get(viewer.eio_sid)
+    def _wire(self, eio_sid: str) -> Wire | None:
+        """The TCP connection of a WebSocket: known by the upgrade's session, or by the handshake's
+        environment.
+        """
+        wire = self._wires.get(eio_sid)
         if wire is None:
-            environ = self._io.server.environ.get(viewer.eio_sid)
+            environ = self._io.server.environ.get(eio_sid)
             wire = environ.get(WIRE) if environ is not None else None
             if wire is not None:
-                self._wires[viewer.eio_sid] = wire
-        return wire if wire is not None and wire.can_offer else None
+                self._wires[eio_sid] = wire
+        return wire
 
     def _drop(self, eio_sid: str) -> None:
         """End a connection without waiting for it."""
-        wire = self._wires.pop(eio_sid, None)
+        wire = self._wire(eio_sid)
         if wire is not None:
             wire.cut()
         sock = self._io.server.eio.sockets.get(eio_sid)

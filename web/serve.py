@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from flask import Flask
+from gunicorn import util
 from gunicorn.config import Config
 from gunicorn.workers.gthread import ThreadWorker
 
@@ -34,6 +35,7 @@ BACKLOG = 256
 KEEPALIVE_S = 30
 HEADER_S = 10  # between two pieces of a request; a client slower than that is cut off
 GRACE_S = 2
+LINGER_S = 0.5
 CONNECTIONS_MAX = 2000
 POLL_S = 0.2
 
@@ -156,6 +158,8 @@ class _Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn carries no types
         try:
             self.run()
         finally:
+            for conn in self.pending_conns:
+                util.close(conn.sock)
             self.tmp.close()
 
     def notify(self) -> None:
@@ -179,8 +183,21 @@ class _Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn carries no types
         if conn.initialized or conn.data_ready:
             super().enqueue_req(conn)
             return
+        conn.close = partial(self._close, conn)
         conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", HEADER_S, 0))
         conn.sock.setblocking(False)
         conn.timeout = time.monotonic() + KEEPALIVE_S
         self.pending_conns.append(conn)
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
+
+    def _close(self, conn: Any, graceful: bool = False) -> None:
+        """Close a connection without holding up the loop that accepts the others: the linger that lets
+        the last answer arrive is waited for in a thread.
+        """
+        if graceful:
+            try:
+                self.tpool.submit(util.close_graceful, conn.sock, timeout=LINGER_S)
+                return
+            except RuntimeError:
+                pass  # the pool has ended: so do we, at once
+        util.close(conn.sock)

@@ -100,6 +100,10 @@ def caller() -> Caller:
 
 def _body(schema: type[Struct]) -> Struct:
     raw = request.get_data(cache=False)
+    if len(raw) >= (request.max_content_length or len(raw) + 1):
+        raise Problem(
+            413, "The request body is too large."
+        )  # a chunked one is cut at the limit without a word
     if not raw and schema is Nothing:
         return Nothing()
     if request.mimetype != "application/json":
