@@ -4,8 +4,9 @@
     run.py --cli [command]      the terminal: attaches to a desk on the same data directory, or starts its own
     run.py --symbol S ...       a direct run without any face; on a tape with --tape it is deterministic
 
-Imported by nobody. Heavy imports wait until the face that needs them is chosen. Exit codes: 0 fine, 2 bad input,
-5 the desk could not be reached or started, 7 orders in doubt at the end, 130 interrupted; `cli.main` lists the terminal's.
+Imported by nobody. Heavy imports wait until the face that needs them is chosen. Exit codes: 0 fine, 2 bad
+input, 5 the desk could not be reached or started, 7 orders in doubt at the end, 130 interrupted; `cli.main`
+lists the terminal's.
 """
 
 from __future__ import annotations
@@ -246,7 +247,9 @@ class _Supervisor:
         return child.wait_ready(60.0)
 
     def _mend(self) -> bool:
-        """Restart what died: Redis and the web face always, the desk (its workers come back disarmed) a few times."""
+        """Restart what died: Redis and the web face always, the desk (its workers come back disarmed) a few
+        times.
+        """
         from api.supervise import NotReady
 
         if self._redis is not None and not self._redis.is_alive:
@@ -430,7 +433,7 @@ def _single_process(settings: config.Settings, token: str) -> int:
     def ready(port: int) -> None:
         link = _web_settings(settings, token).link(port)
         print(
-            f"makerdeck is running on paper (single process). Open this link:\n\n    {link}\n\nCtrl-C stops it."
+            f"makerdeck is running on paper (single process). Open:\n\n    {link}\n\nCtrl-C stops it."
         )
         _open_browser(settings, link)
 
@@ -527,7 +530,9 @@ def _session(settings: config.Settings) -> Session:
 
 
 def _serve_paper(settings: config.Settings, words: list[str]) -> int:
-    """A paper venue in a process of its own: `serve-paper [127.0.0.1:PORT | unix:/path]`, token from PAPER_TOKEN."""
+    """A paper venue in a process of its own: `serve-paper [127.0.0.1:PORT | unix:/path]`, token from
+    PAPER_TOKEN.
+    """
     from api.runtime import Clock
     from api.venues.paper.instruments import Listing, load_instruments
     from api.venues.paper.server import serve
@@ -572,7 +577,9 @@ def _serve_paper(settings: config.Settings, words: list[str]) -> int:
 
 
 def _direct(settings: config.Settings) -> int:
-    """Workers without a face on the live or synthetic market, one summary a round, until the duration is over."""
+    """Workers without a face on the live or synthetic market, one summary a round, until the duration is
+    over.
+    """
     from api.desk import WorkerSpec
     from cli.direct import RoundPrinter
     from database.place import lock_data_dir, open_data_dir

@@ -1,9 +1,10 @@
 """The desk as every face sees it: its commands, and its snapshots as types. Whoever implements it.
 
-Faces (`web`, `cli`) know this file and the bus they are handed, nothing below. `strategies.desk.LocalDesk` implements it
-in the trading process; `strategies.desk.DeskOverBus` is the same protocol at a distance (bus requests for the calls, bus topics
-for the snapshots). Views are frozen dataclasses of text, integers, booleans and `Decimal` (JSON text), so that
-`msgspec.json.encode` / `decode(type=...)` carry them over the bus without loss. Unknown is None, never 0.
+Faces (`web`, `cli`) know this file and the bus they are handed, nothing below. `strategies.desk.LocalDesk`
+implements it in the trading process; `strategies.desk_over_bus.DeskOverBus` is the same at a distance
+(bus requests for the calls, bus topics for the snapshots). Views are frozen dataclasses of text, integers,
+booleans and `Decimal` (JSON text), so that `msgspec.json.encode` / `decode(type=...)` carry them over the bus
+without loss. Unknown is None, never 0.
 
 Errors of commands: `BadInput` / `BadInputs` (nothing was changed), `NotFound`, `Conflict`, and at a distance
 `DeskUnreachable` (nothing happened) or `DeskSilent` (sent, no answer in time: the outcome is unknown).
@@ -66,8 +67,10 @@ class DeskSilent(Exception):
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """What a person asks for. `params` and `limits` use the names and units of the strategy's schema and of `api.risk.Limits`;
-    missing limits get stated defaults on paper. `is_demo` marks the worker the first start makes."""
+    """What a person asks for. `params` and `limits` use the names and units of the strategy's schema and of
+    `api.risk.Limits`; missing limits get stated defaults on paper. `is_demo` marks the worker the first start
+    makes.
+    """
 
     kind: str
     strategy: str
@@ -84,7 +87,9 @@ class WorkerSpec:
 
 @dataclass(frozen=True, slots=True)
 class SideView:
-    """One side of a worker. `reason` says what silences it, None while it quotes. `terms` sum to `price`, in order."""
+    """One side of a worker. `reason` says what silences it, None while it quotes. `terms` sum to `price`, in
+    order.
+    """
 
     is_quoting: bool
     reason: str | None
@@ -96,9 +101,11 @@ class SideView:
 
 @dataclass(frozen=True, slots=True)
 class StatsView:
-    """Amounts of one worker since its run began (`run_...`, reset by each start) and over its whole life (the rest).
+    """Amounts of one worker since its run began (`run_...`, reset by each start) and over its whole life (the
+    rest).
 
-    Quote currency unless named otherwise; fees paid are positive. `wear_rate` = -net/traded (percent), so positive is cost.
+    Quote currency unless named otherwise; fees paid are positive. `wear_rate` = -net/traded (percent), so
+    positive is cost.
     """
 
     trades: int
@@ -235,8 +242,10 @@ class FillsView:
 
 @dataclass(frozen=True, slots=True)
 class BookView:
-    """Market data for other processes and the page: best first, [price, size] as text. `market_ns` is when we received
-    the newest part, `venue_ns` the venue's time of it, `seq` the venue's update id; all unchanged by publishing."""
+    """Market data for other processes and the page: best first, [price, size] as text. `market_ns` is when we
+    received the newest part, `venue_ns` the venue's time of it, `seq` the venue's update id; all unchanged by
+    publishing.
+    """
 
     instrument: str
     market: str
@@ -276,7 +285,8 @@ class FeedView:
     last_market_ns: int | None
     age_s: float | None
     clock_offset_ms: float | None
-    """Receive time minus exchange time at its smallest, ms: negative when the recorder's clock runs behind."""
+    """Receive time minus exchange time at its smallest, ms: negative when the recorder's clock runs behind.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,7 +352,9 @@ class DeskView:
 
 
 class Desk(Protocol):
-    """Commands of a desk. Each is idempotent where its name allows; each names who asked (`by`) for the record."""
+    """Commands of a desk. Each is idempotent where its name allows; each names who asked (`by`) for the
+    record.
+    """
 
     def health(self) -> dict[str, Any]:
         """`{"status": "ok"|"degraded", "desk": DeskView as dict, "checks": {name: text}}`."""
@@ -350,11 +362,15 @@ class Desk(Protocol):
     def view(self) -> DeskView: ...
 
     def strategies(self) -> list[dict[str, Any]]:
-        """One entry a strategy: `{"name", "kind", "title", "description", "schema": JSON Schema, "limits_schema": ...}`.
-        Each property of the schema carries title, description, `unit`, default, minimum/maximum and `live` (bool)."""
+        """One entry a strategy: `{"name", "kind", "title", "description", "schema": JSON Schema,
+        "limits_schema": ...}`. Each property of the schema carries title, description, `unit`, default,
+        minimum/maximum and `live` (bool).
+        """
 
     def venues(self) -> list[dict[str, Any]]:
-        """One entry a venue: `{"name", "title", "envs", "market_types", "symbols", "configured": bool, "capabilities"}`."""
+        """One entry a venue: `{"name", "title", "envs", "market_types", "symbols", "configured": bool,
+        "capabilities"}`.
+        """
 
     def feeds(self) -> FeedsView: ...
 
@@ -375,13 +391,15 @@ class Desk(Protocol):
         reason: str = "",
         by: str,
     ) -> WorkerView:
-        """A partial change; unnamed fields keep their value. A change of params or limits is a new version."""
+        """A partial change; unnamed fields keep their value. Changed params or limits make a new version."""
 
     def delete(self, worker_id: str, *, by: str) -> None:
         """Only when stopped (Conflict otherwise). Its fills stay in the store."""
 
     def start(self, worker_id: str, *, by: str) -> WorkerView:
-        """Arm it. Already running: the same view. Paused: it quotes again. Refused by name while the desk is killed."""
+        """Arm it. Already running: the same view. Paused: it quotes again. Refused by name while the desk is
+        killed.
+        """
 
     def pause(self, worker_id: str, *, by: str) -> WorkerView: ...
 
@@ -401,12 +419,16 @@ class Desk(Protocol):
         """Newest first, from the always-on store; page with `before_ns`."""
 
     def versions(self, worker_id: str) -> list[dict[str, Any]]:
-        """Every version of params and limits, newest first: `{"version", "at_ns", "by", "reason", "params", "limits"}`."""
+        """Every version of params and limits, newest first: `{"version", "at_ns", "by", "reason", "params",
+        "limits"}`.
+        """
 
     def book(self, instrument: str) -> BookView: ...
 
     def series(self, worker_id: str) -> SeriesView:
-        """The chart's history: up to the last 3600 samples, one a second, oldest first. Survives stop and reload."""
+        """The chart's history: up to the last 3600 samples, one a second, oldest first. Survives stop and
+        reload.
+        """
 
     def notices(self) -> NoticesView: ...
 

@@ -9,7 +9,7 @@
     |    |- SelfMatch          it would have met an order of ours
     |- RateLimited         not accepted; carries retry_after_s
     |- Unavailable         never sent, or refused before the matching engine saw it; safe to try again
-    |- OutcomeUnknown      sent, no answer: never repeat; keep the exposure reserved; ask until there is evidence
+    |- OutcomeUnknown      sent, no answer: never repeat; the exposure stays reserved until there is evidence
     |- Unauthorized        key, signature or right missing: stop this venue
 
 The classes are the retry policy: no caller looks at a code or a message. Each venue file maps its own codes.

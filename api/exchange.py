@@ -1,24 +1,28 @@
 """The contract every venue keeps. `tests/conformance` runs this docstring against each of them.
 
-A venue is a translator: it turns approved commands into its own protocol and everything it hears into our events.
+A venue is a translator: it turns approved commands into its own protocol and everything it hears into our
+events.
 
-**Orders.** `send(approved)` never blocks on a network and never raises for what the venue may say: it hands the
-command to the venue's own order path and returns. Exactly one `Answered` follows for each command, through the listener
-given to `connect`: ACCEPTED, REJECTED (with the class of `api.errors`), RATE_LIMITED, UNAVAILABLE (never sent),
-UNAUTHORIZED or UNKNOWN (sent, no answer within the venue's deadline). A late answer may follow an UNKNOWN one. A command
-is sent at most once; the client id is ours and the venue refuses a second order with the same id.
+**Orders.** `send(approved)` never blocks on a network and never raises for what the venue may say: it hands
+the command to the venue's own order path and returns. Exactly one `Answered` follows for each command,
+through the listener given to `connect`: ACCEPTED, REJECTED (with the class of `api.errors`), RATE_LIMITED,
+UNAVAILABLE (never sent), UNAUTHORIZED or UNKNOWN (sent, no answer within the venue's deadline). A late answer
+may follow an UNKNOWN one. A command is sent at most once; the client id is ours and the venue refuses a
+second order with the same id.
 
-**Reports.** Order reports and fills come through the same listener, in the order the venue sent them, possibly before the
-answer, possibly twice, possibly after a cancel was accepted. Each fill carries a trade id that is unique per (venue,
-account, symbol). Client ids that are not ours are reported all the same; the gateway decides.
+**Reports.** Order reports and fills come through the same listener, in the order the venue sent them,
+possibly before the answer, possibly twice, possibly after a cancel was accepted. Each fill carries a trade id
+that is unique per (venue, account, symbol). Client ids that are not ours are reported all the same; the
+gateway decides.
 
-**Reads.** `fetch_...` goes to the venue and blocks up to the venue's timeout; it raises an `ExchangeError` and never
-returns a guess: an empty tuple means that the venue said "none".
+**Reads.** `fetch_...` goes to the venue and blocks up to the venue's timeout; it raises an `ExchangeError`
+and never returns a guess: an empty tuple means that the venue said "none".
 
-**Links.** `LinkChanged(link="account")` goes down when the private stream is lost and up only after it works again; the
-gateway reconciles before anybody trades. `close` is idempotent.
+**Links.** `LinkChanged(link="account")` goes down when the private stream is lost and up only after it works
+again; the gateway reconciles before anybody trades. `close` is idempotent.
 
-**Threads.** The listener is called from the venue's threads and must only hand over. All methods are thread-safe.
+**Threads.** The listener is called from the venue's threads and must only hand over. All methods are
+thread-safe.
 """
 
 from __future__ import annotations
@@ -70,18 +74,24 @@ class Exchange(Protocol):
         """Hand one approved command to the venue. One `Answered` follows."""
 
     def cancel_all(self, instrument: InstrumentId | None) -> None:
-        """Ask the venue to cancel every order of this account in `instrument` (None: everywhere) that carries our client-id
-        prefix, or all of them where the venue cannot tell. Only where `capabilities.cancel_all`. Raises ExchangeError."""
+        """Ask the venue to cancel every order of this account in `instrument` (None: everywhere) that carries
+        our client-id prefix, or all of them where the venue cannot tell. Only where
+        `capabilities.cancel_all`. Raises ExchangeError.
+        """
 
     def arm_dead_man(self, timeout_s: float) -> None:
-        """(Re)start the venue's countdown after which it cancels everything; 0 disarms. Only where `capabilities.dead_man`."""
+        """(Re)start the venue's countdown after which it cancels everything; 0 disarms. Only where
+        `capabilities.dead_man`.
+        """
 
     def fetch_instruments(self) -> tuple[Instrument, ...]: ...
 
     def fetch_open_orders(self, instrument: InstrumentId | None = None) -> tuple[OrderReport, ...]: ...
 
     def fetch_order(self, instrument: InstrumentId, client_id: str) -> OrderReport:
-        """Raises UnknownOrder when the venue does not know the id (which is not yet proof that it never will)."""
+        """Raises UnknownOrder when the venue does not know the id (which is not yet proof that it never
+        will).
+        """
 
     def fetch_fills(self, instrument: InstrumentId, since_ns: int) -> tuple[Fill, ...]:
         """Every fill of this account in `instrument` with `venue_ns >= since_ns`, oldest first, all pages."""
@@ -121,7 +131,9 @@ class IntentStore(Protocol):
     """Where an intent is written before the first byte leaves (`database.state`)."""
 
     def record_place(self, worker: str, account: str, place: Place, at_ns: int) -> None:
-        """Durable against kill -9 when it returns. Raises OSError when it cannot be written: then nothing is sent."""
+        """Durable against kill -9 when it returns. Raises OSError when it cannot be written: then nothing is
+        sent.
+        """
 
     def record_done(self, client_id: str, at_ns: int) -> None:
         """This intent is closed by what the venue said. May be lost; the venue is asked again then."""

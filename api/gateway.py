@@ -1,17 +1,20 @@
-"""The one narrow gate to an account: sends what risk approved, and turns answers, and their absence, into events.
+"""The one narrow gate to an account: sends what risk approved, and turns answers, and their absence, into
+events.
 
-Hides: client ids, the intent log, reservations of account and desk limits, self-match prevention among our own workers, the
-resolution of unknown outcomes, reconciliation, orphans. Must not know a strategy, a book or a face. Called by the
-lane (`send`, `heard`), by the desk (`kill`, `confirm_none`) and by its own polling loop (`poll`), from several threads: one
-lock guards the registry, never held over a network read.
+Hides: client ids, the intent log, reservations of account and desk limits, self-match prevention among our
+own workers, the resolution of unknown outcomes, reconciliation, orphans. Must not know a strategy, a book
+or a face. Called by the lane (`send`, `heard`), by the desk (`kill`, `confirm_none`) and by its own
+polling loop (`poll`), from several threads: one lock guards the registry, never held over a network read.
 
-Client ids are `md` + desk tag (4) + worker number (3) + run number (4) + counter (6), all base 36 and alphanumeric: 19
-characters that name their owner, unique over restarts because the run number is raised durably at each start.
+Client ids are `md` + desk tag (4) + worker number (3) + run number (4) + counter (6), all base 36 and
+alphanumeric: 19 characters that name their owner, unique over restarts because the run number is raised
+durably at each start.
 
-Unknown outcomes. An order whose answer never came keeps its exposure. `poll` asks for it by client id: found, it goes on
-from what the venue says; not found on two reads that are `ABSENT_GAP_S` apart, the first no sooner than
-`ABSENT_FIRST_S` after the doubt arose, with no fill under its id in the account's history, it is closed as never arrived. A
-read that fails is no evidence. If the venue shows it after all, the order table takes the venue's word.
+Unknown outcomes. An order whose answer never came keeps its exposure. `poll` asks for it by client id: found,
+it goes on from what the venue says; not found on two reads that are `ABSENT_GAP_S` apart, the first no sooner
+than `ABSENT_FIRST_S` after the doubt arose, with no fill under its id in the account's history, it is closed
+as never arrived. A read that fails is no evidence. If the venue shows it after all, the order table takes the
+venue's word.
 """
 
 from __future__ import annotations
@@ -74,8 +77,9 @@ def base36(number: int, width: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AccountLimits:
-    """Limits over all workers of one account, and over all accounts of the desk. Value in quote currency, worst case
-    of everything live. Reserved under the gateway's lock before an order leaves."""
+    """Limits over all workers of one account, and over all accounts of the desk. Value in quote currency,
+    worst case of everything live. Reserved under the gateway's lock before an order leaves.
+    """
 
     max_open_orders: int = 400
     max_open_value: Decimal = Decimal(2_000_000)
@@ -126,7 +130,9 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """The end of a cancel-all: what two reads of the venue's open orders said. `remaining` None: could not be read."""
+    """The end of a cancel-all: what two reads of the venue's open orders said. `remaining` None: could not be
+    read.
+    """
 
     remaining: int | None
     at_ns: int
@@ -144,8 +150,8 @@ class Gateway:
         deliver: hands an event (from polls and the venue) to the lane's inbox. Never called under the lock.
         on_fill: called once for each new fill, before it is delivered, with the owner's id or None.
         resolve_worker: worker id for a worker number in a client id, None: nobody.
-        open_intents: (worker, place, at_ns) of an earlier run without a recorded end. Each is in doubt until the
-            venue was asked; fills are looked for from the oldest of them on.
+        open_intents: (worker, place, at_ns) of an earlier run without a recorded end. Each is in doubt until
+            the venue was asked; fills are looked for from the oldest of them on.
     """
 
     def __init__(
@@ -206,7 +212,9 @@ class Gateway:
             return f"{self._prefix}{base36(worker_no, 3)}{self._run}{base36(self._counter, 6)}"
 
     def send(self, approved: Approved) -> Answered | None:
-        """Send one approved command. Returns an answer of our own when it did not leave (nothing was sent then)."""
+        """Send one approved command. Returns an answer of our own when it did not leave (nothing was sent
+        then).
+        """
         command, now_ns = approved.command, self._clock.now_ns()
         if isinstance(command, Cancel):
             with self._lock:
@@ -232,7 +240,9 @@ class Gateway:
         return None
 
     def others_touch(self, instrument: InstrumentId, worker: str) -> tuple[int | None, int | None]:
-        """Best bid and ask (ticks) among live orders of our *other* workers here: what this worker must not meet."""
+        """Best bid and ask (ticks) among live orders of our *other* workers here: what this worker must not
+        meet.
+        """
         best_bid: int | None = None
         best_ask: int | None = None
         with self._lock:
@@ -415,7 +425,8 @@ class Gateway:
             self.budget.release(entry.value)
             self._intents.record_done(client_id, self._clock.now_ns())
 
-    # ------------------------------------------------------------------ asking (polling thread, or the tape's loop)
+    # ------------------------------------------------------------------ asking (polling thread, or the tape's
+    # loop)
 
     @property
     def live_count(self) -> int:
@@ -437,9 +448,11 @@ class Gateway:
             self._next_reconcile_ns = 0
 
     def poll(self, now_ns: int) -> None:
-        """Do what is due: reconcile after a (re)connect and every `RECONCILE_EVERY_S`, resolve unknown orders.
+        """Do what is due: reconcile after a (re)connect and every `RECONCILE_EVERY_S`, resolve unknown
+        orders.
 
-        Blocks for as long as the venue's reads do. A read that fails leaves everything as it was and is tried again.
+        Blocks for as long as the venue's reads do. A read that fails leaves everything as it was and is tried
+        again.
         """
         if not self.is_linked:
             return
@@ -484,7 +497,9 @@ class Gateway:
                 self._doubt(self._entries[client_id], now_ns)
 
     def _sort_open(self, report: OrderReport, now_ns: int) -> None:
-        """An open order at the venue: ours and known, ours without an owner (cancel it), or somebody else's (leave it)."""
+        """An open order at the venue: ours and known, ours without an owner (cancel it), or somebody else's
+        (leave it).
+        """
         with self._lock:
             entry = self._entries.get(report.client_id)
         if entry is not None:

@@ -1,12 +1,14 @@
 """The life of an order, as a table, and `OwnOrders`: the orders, fills and position of one worker.
 
-Theory of operation. An order has two axes. `status` is what the venue last said; `request` is what we asked and have not
-heard about. Three kinds of news arrive, in any order, late, twice, or never: answers to our requests, order reports, fills.
-Answers and reports move `status` through `NEXT`; fills move the position and apply once per trade id, in any status, since a fill
-after a cancel does happen. An impossible message from the venue changes nothing, is counted in `impossible`, and the
-gateway is asked to reconcile; an illegal move by us raises and changes nothing.
+Theory of operation. An order has two axes. `status` is what the venue last said; `request` is what we asked
+and have not heard about. Three kinds of news arrive, in any order, late, twice, or never: answers to our
+requests, order reports, fills. Answers and reports move `status` through `NEXT`; fills move the position and
+apply once per trade id, in any status, since a fill after a cancel does happen. An impossible message from
+the venue changes nothing, is counted in `impossible`, and the gateway is asked to reconcile; an illegal move
+by us raises and changes nothing.
 
-What lives here must not know a clock, a thread, a venue or a strategy. Called by the engine and by nobody else.
+What lives here must not know a clock, a thread, a venue or a strategy. Called by the engine and by nobody
+else.
 """
 
 from __future__ import annotations
@@ -153,8 +155,9 @@ class OwnOrders:
         return order
 
     def asking(self, command: Cancel | Amend, at_ns: int) -> Order:
-        """Book a cancel or amend that is about to leave. Raises IllegalMove for an order that is not live, or that
-        already has an unanswered cancel."""
+        """Book a cancel or amend that is about to leave. Raises IllegalMove for an order that is not live, or
+        that already has an unanswered cancel.
+        """
         order = self._live.get(command.client_id)
         if order is None:
             raise IllegalMove(f"order {command.client_id} is not live")
@@ -221,7 +224,8 @@ class OwnOrders:
     def filled(self, fill: Fill, at_ns: int) -> bool:
         """Apply one fill to order and position. False: this trade id was applied before, nothing changed.
 
-        A fill of an order we do not know (placed before a restart) still moves the position: it carries our id.
+        A fill of an order we do not know (placed before a restart) still moves the position: it carries our
+        id.
         """
         if fill.key in self._trades:
             self.duplicates += 1

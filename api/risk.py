@@ -1,8 +1,9 @@
 """The risk gate: which commands may leave. Pure; the only place that makes `Approved`.
 
-No limit, no order: `check` takes a complete `Limits`. Cancels always pass and are never counted against the rate. Exposure is the
-worst case per side: position plus everything on that side that is working, in flight or unknown, with no netting of
-opposite orders (RTS 6 Art. 15 and FIA 2015 1.2 are the yardsticks; see the decision note on limits).
+No limit, no order: `check` takes a complete `Limits`. Cancels always pass and are never counted against the
+rate. Exposure is the worst case per side: position plus everything on that side that is working, in
+flight or unknown, with no netting of opposite orders (RTS 6 Art. 15 and FIA 2015 1.2 are the yardsticks;
+see the decision note on limits).
 
 `RULES` is the closed list of refusals; faces show `rule` and `text`.
 """
@@ -141,7 +142,8 @@ def parse_limits(raw: Mapping[str, Any], base: Limits | None) -> Limits:
     """Limits from what a person wrote, over `base` for what is missing.
 
     Raises:
-        BadInputs: each unknown, non-numeric or out-of-range field, and each missing one when there is no base.
+        BadInputs: each unknown, non-numeric or out-of-range field, and each missing one when there is no
+            base.
     """
     errors: list[BadInput] = []
     known = {f.name: f for f in LIMIT_FIELDS}
@@ -195,9 +197,10 @@ def derive_limits(
 ) -> Limits:
     """Stated defaults for paper and testnets, from the order size, the number of levels and the balance.
 
-    Largest order twice the order size and its value with a tenth to spare; largest position four full sides, but no more than the
-    whole balance could carry; 5 % price collar; 2 s book age; 20 messages a second per level and side; twice the levels of both
-    sides plus two as open orders (the old order and its replacement overlap while a cancel is under way).
+    Largest order twice the order size and its value with a tenth to spare; largest position four full sides,
+    but no more than the whole balance could carry; 5 % price collar; 2 s book age; 20 messages a second per
+    level and side; twice the levels of both sides plus two as open orders (the old order and its replacement
+    overlap while a cancel is under way).
     """
     max_order_qty = quantity * 2
     wealth = base_total + quote_total / mid
@@ -219,9 +222,11 @@ def _up(value: Decimal, step: Decimal) -> Decimal:
 
 
 class Gate:
-    """Limits compiled to ticks and lots of one instrument, plus the message window. One per engine; single-threaded.
+    """Limits compiled to ticks and lots of one instrument, plus the message window. One per engine;
+    single-threaded.
 
-    The window holds the times of the last `max_messages_per_s` places and amends: full and younger than a second means no.
+    The window holds the times of the last `max_messages_per_s` places and amends: full and younger than a
+    second means no.
     """
 
     __slots__ = (
@@ -257,7 +262,9 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class RiskView:
-    """What the gate looks at, at one moment. `open_buy_lots` / `open_sell_lots` include in-flight and unknown orders."""
+    """What the gate looks at, at one moment. `open_buy_lots` / `open_sell_lots` include in-flight and unknown
+    orders.
+    """
 
     worker: str
     now_ns: int

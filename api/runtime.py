@@ -1,12 +1,14 @@
 """Time and threads: the only home of both.
 
-Hides: how a thread is started, named, watched and stopped; how many wall clocks there are. Knows nothing of trading.
-Called by every room that waits. Deciding code never imports the clock from here; it is handed `now_ns`.
+Hides: how a thread is started, named, watched and stopped; how many wall clocks there are. Knows nothing of
+trading. Called by every room that waits. Deciding code never imports the clock from here; it is handed
+`now_ns`.
 
 - `Clock.now_ns()` is UTC in nanoseconds that never goes back within a run: wall time at the start plus the
   monotonic clock since. `SteppedClock` is the same shape for tapes.
 - `Service` is one thread that can be stopped; nothing else makes threads.
-- `Inbox` hands events to one consumer: order events in order and never dropped, books conflated per instrument.
+- `Inbox` hands events to one consumer: order events in order and never dropped, books conflated per
+instrument.
 - `Board` keeps the newest value per topic.
 """
 
@@ -65,9 +67,10 @@ class Service:
 
     Args:
         name: thread name, shown in logs and health.
-        body: called as `body(service)` once; it loops until `service.stopping` and waits with `service.wait(seconds)`.
-        on_crash: called from the dying thread with the exception, after it was logged.
-        restart_after_s: when given, a crashed body is run again after this pause (feeds); None: it stays dead (traders).
+        body: called as `body(service)` once; it loops until `service.stopping` and waits with
+            `service.wait(seconds)`. on_crash: called from the dying thread with the exception, after it was
+            logged. restart_after_s: when given, a crashed body is run again after this pause (feeds); None:
+            it stays dead (traders).
     """
 
     def __init__(
@@ -150,9 +153,9 @@ class Service:
 class Inbox(Generic[T]):
     """Events for one consuming thread.
 
-    `put` keeps order and drops nothing. `put_latest` keeps only the newest value per key at the place of the oldest
-    unread one, so a slow consumer sees fewer books and never an old one; `shed` counts what was replaced.
-    Safe for any number of producers; one consumer.
+    `put` keeps order and drops nothing. `put_latest` keeps only the newest value per key at the place of the
+    oldest unread one, so a slow consumer sees fewer books and never an old one; `shed` counts what was
+    replaced. Safe for any number of producers; one consumer.
     """
 
     def __init__(self) -> None:
@@ -178,7 +181,9 @@ class Inbox(Generic[T]):
         self._ready.set()
 
     def put_instead(self, key: Hashable, item: T) -> None:
-        """Like `put`, and what waits under `key` is dropped: it is older than this and would be read as newer."""
+        """Like `put`, and what waits under `key` is dropped: it is older than this and would be read as
+        newer.
+        """
         with self._lock:
             if self._latest.pop(key, None) is not None:
                 self.shed += 1

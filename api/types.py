@@ -1,11 +1,12 @@
 """The value types everything speaks in. Standard library only; knows no venue, no thread, no clock.
 
-Three kinds of number in three zones, with two doors: `float` for opinion (fair value, targets), `int` ticks and lots for
-books, own orders and comparison, `Decimal` for money, the wire, the database and JSON (as text). `Instrument.ticks` /
-`Instrument.lots` are door one, `Instrument.price` / `Instrument.qty` door two. Ticks never leave the process.
+Three kinds of number in three zones, with two doors: `float` for opinion (fair value, targets), `int` ticks
+and lots for books, own orders and comparison, `Decimal` for money, the wire, the database and JSON (as
+text). `Instrument.ticks` / `Instrument.lots` are door one, `Instrument.price` / `Instrument.qty` door
+two. Ticks never leave the process.
 
-All types are frozen and slotted; collections in them are tuples. Times are UTC nanoseconds: `venue_ns` is what the venue
-wrote, `recv_ns` when we received it, `at_ns` when the deciding code is told.
+All types are frozen and slotted; collections in them are tuples. Times are UTC nanoseconds: `venue_ns` is
+what the venue wrote, `recv_ns` when we received it, `at_ns` when the deciding code is told.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ class Side(enum.Enum):
 
 
 class InstrumentId(str):
-    """`venue:SYMBOL` in canonical form, such as `paper:BTC-USDT`. A `str`, so it hashes and serialises as one."""
+    """`venue:SYMBOL` in canonical form, such as `paper:BTC-USDT`. A `str`, so it hashes and serialises as
+    one.
+    """
 
     __slots__ = ()
 
@@ -55,9 +58,11 @@ class InstrumentId(str):
 
 @dataclass(frozen=True, slots=True)
 class Instrument:
-    """What can be traded, exactly. Amounts in `base` and `quote` units; fees as fractions of value, paid is positive.
+    """What can be traded, exactly. Amounts in `base` and `quote` units; fees as fractions of value, paid is
+    positive.
 
-    `venue_symbol` is the venue's own spelling. `contract_size` is base units per lot-unit of quantity (1 for spot).
+    `venue_symbol` is the venue's own spelling. `contract_size` is base units per lot-unit of quantity (1 for
+    spot).
     """
 
     id: InstrumentId
@@ -94,8 +99,9 @@ class Instrument:
         return self.id.symbol
 
     def ticks(self, price: Decimal | float | str, side: Side) -> int:
-        """Door one: a price in quote per base to ticks. On a tick within a millionth of it: that tick; else rounded away
-        from the market (a buy down, a sell up), so that rounding never makes a quote more aggressive.
+        """Door one: a price in quote per base to ticks. On a tick within a millionth of it: that tick; else
+        rounded away from the market (a buy down, a sell up), so that rounding never makes a quote more
+        aggressive.
 
         Raises:
             ValueError: the price is not a finite number.
@@ -190,7 +196,7 @@ Term: TypeAlias = tuple[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """An ideal order: unrounded price (quote per base) and size (base), with the terms that made the price."""
+    """An ideal order: unrounded price (quote per base) and size (base), with the terms of the price."""
 
     side: Side
     level: int
@@ -263,7 +269,9 @@ class Approved:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A command that did not pass. `rule` is from the closed list in `api.risk`; `text` tells a person the numbers."""
+    """A command that did not pass. `rule` is from the closed list in `api.risk`; `text` tells a person the
+    numbers.
+    """
 
     command: Command
     rule: str
@@ -358,7 +366,9 @@ class Fill:
 
 @dataclass(frozen=True, slots=True)
 class OrderReport:
-    """What a venue says about one order of ours, pushed or asked for. `filled_lots` is cumulative, None: not told."""
+    """What a venue says about one order of ours, pushed or asked for. `filled_lots` is cumulative, None: not
+    told.
+    """
 
     client_id: str
     instrument: InstrumentId
@@ -414,7 +424,9 @@ class BookChanged:
 
 @dataclass(frozen=True, slots=True)
 class BookLost:
-    """The book of this market is not known just now (gap, disconnect, end of tape); pull until the next BookChanged."""
+    """The book of this market is not known just now (gap, disconnect, end of tape); pull until the next
+    BookChanged.
+    """
 
     at_ns: int
     instrument: InstrumentId
@@ -467,7 +479,9 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class LinkChanged:
-    """`link` is "market" or "account". While the account link is down or being reconciled nothing new is sent."""
+    """`link` is "market" or "account". While the account link is down or being reconciled nothing new is
+    sent.
+    """
 
     at_ns: int
     venue: str
@@ -532,7 +546,8 @@ Event: TypeAlias = (
 class Step:
     """The record of one decision: what was heard, what was wished and why, what was sent, what was refused.
 
-    `silent` holds, per side without a quote, the first rule that silenced it. Log, console and replay show this.
+    `silent` holds, per side without a quote, the first rule that silenced it. Log, console and replay show
+    this.
     """
 
     worker: str

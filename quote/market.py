@@ -6,9 +6,9 @@ Redis. Called by the desk and the lanes (ring), by other processes (bus), and by
 
 Key layout on the bus (`quote.bus` adds stamp, sequence and namespace):
 
-    book/{instrument}     api.desk.BookView    `book/paper:BTC-USDT`; best first, [price, size] as decimal
-    text trades/{instrument}   api.desk.TradesView  the newest 50 public trades, newest first feeds
-    api.desk.FeedsView   health of every feed, once a second
+    book/{instrument}     api.desk.BookView    `book/paper:BTC-USDT`; best first, [price, size] as text
+    trades/{instrument}   api.desk.TradesView  the newest 50 public trades, newest first
+    feeds                 api.desk.FeedsView   health of every feed, once a second
 
 Each lives for 10 seconds after it was last written, and is written again after two at the latest while its
 feed runs, so what is gone has no publisher. `venue_ns` is the exchange's time, `market_ns` when we received
@@ -271,7 +271,8 @@ class MarketPublisher:
         """Publish this feed's markets as well; before the feed is started. From any thread."""
         builders = feed.fold.builders
         self._of = {**self._of, **{key: (builder.instrument, feed) for key, builder in builders.items()}}
-        self._shown = {**self._shown, **{key: _Shown() for key in builders}}  # anew: it may be iterated just now
+        # a new dict each time: the publisher may be walking over the present one
+        self._shown = {**self._shown, **{key: _Shown() for key in builders}}
         self._feeds = (*self._feeds, feed)
         feed.add_listener(self.heard)
 

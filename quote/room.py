@@ -1,7 +1,8 @@
 """The desk's feeds, started as workers need them, behind one label.
 
-Hides: that every market has a feed of its own, when it starts, which books are known. Must not know workers or orders. Called
-by the desk (`api.desk` views) and by `run.py`, which chooses the source and hands in the listeners: the simulated venue first.
+Hides: that every market has a feed of its own, when it starts, which books are known. Must not know workers
+or orders. Called by the desk (`api.desk` views) and by `run.py`, which chooses the source and hands in
+the listeners: the simulated venue first.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The same engines on a tape, with the paper venue and a stepped clock: one loop, one thread, no chance left.
 
-`TapeRun` steps tape, venue (first) and engines. Hides the order in which things of one moment happen: what is due at the
-venue, timers of engines, polls of the gateway, then the frame: the venue hears it before any engine does. Durations and intervals
-count tape time. Called by `run.py` for a direct run on a tape, by benchmarks and by tests. Pacing is the caller's:
+`TapeRun` steps tape, venue (first) and engines. Hides the order in which things of one moment happen: what is
+due at the venue, timers of engines, polls of the gateway, then the frame: the venue hears it before any
+engine does. Durations and intervals count tape time. Called by `run.py` for a direct run on a tape, by
+benchmarks and by tests. Pacing is the caller's:
 `frames` may come as slowly as it likes.
 """
 
@@ -54,7 +55,9 @@ class Seat:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How the run ended. `remaining`: own orders still open at the venue after the stop (0 on two reads is clean)."""
+    """How the run ended. `remaining`: own orders still open at the venue after the stop (0 on two reads is
+    clean).
+    """
 
     remaining: int
     frames: int
@@ -127,8 +130,8 @@ class TapeRun:
     def play(self, frames: Iterator[tuple[int, str, bytes]], stopping: Callable[[], bool]) -> Ended:
         """Play to the end of the tape, or until `stopping()`; then cancel everything and confirm.
 
-        Markets are followed to the tape's end even when the duration is over before it. A frame or two may pass between a
-        `stopping()` that turned True and the stop.
+        Markets are followed to the tape's end even when the duration is over before it. A frame or two may
+        pass between a `stopping()` that turned True and the stop.
         """
         clock, lane, fold, paper = self.clock, self.lane, self.fold, self.paper
         count = 0
@@ -239,7 +242,9 @@ class TapeRun:
 
 
 def report(run: TapeRun) -> dict[str, Any]:
-    """The one JSON object of a direct run on a tape (see the README for its fields). Amounts are decimal text."""
+    """The one JSON object of a direct run on a tape (see the README for its fields). Amounts are decimal
+    text.
+    """
     total = realized = unrealized = fees = Decimal(0)
     unknown = False
     currency = ""

@@ -1,7 +1,7 @@
 """What a strategy is: a name, a parameter model and one pure function from state to targets.
 
-Hides how parameters are declared and checked. Must not know threads, venues, orders on the wire or faces. One `Params`
-model makes the form, the validation, the CLI flags and the OpenAPI schema.
+Hides how parameters are declared and checked. Must not know threads, venues, orders on the wire or faces. One
+`Params` model makes the form, the validation, the CLI flags and the OpenAPI schema.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ def param(default: Any, *, title: str, unit: str, description: str, live: bool =
 
 
 class Params(BaseModel):
-    """Base of every strategy's parameters. Unknown names, NaN, infinities and booleans for numbers are refused."""
+    """Base of every strategy's parameters. Unknown names, NaN, infinities and booleans for numbers are
+    refused.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -52,8 +54,8 @@ class Params(BaseModel):
 class State:
     """Everything a strategy may look at. The book is fresh and two-sided; our own orders are not in it.
 
-    `position` is this worker's own net base quantity. Balances are those of the whole account, base and quote, free
-    plus locked; None: not known yet.
+    `position` is this worker's own net base quantity. Balances are those of the whole account, base and
+    quote, free plus locked; None: not known yet.
     """
 
     instrument: Instrument
@@ -68,8 +70,8 @@ class State:
 class Shared:
     """Options which every quoting strategy shares, read by the plan and the engine.
 
-    `keep_bps`: an order within this distance of its wished price is kept; `interval_s`: longest silence between two
-    decisions; `duration_s`: the run ends by itself after this time, None: never.
+    `keep_bps`: an order within this distance of its wished price is kept; `interval_s`: longest silence
+    between two decisions; `duration_s`: the run ends by itself after this time, None: never.
     """
 
     keep_bps: float
@@ -81,9 +83,10 @@ class Shared:
 class Strategy:
     """One entry of the registry.
 
-    `targets(state, params)` is pure. `reads_depth` False: it looks only at the best bid and ask, so a change deeper in the book
-    needs no decision. `order_size(params)` gives the size per order in base and the number of orders per side, size None
-    when it follows the balance; limits are derived from it. `auto_share(params)` is the share of the balance per order then.
+    `targets(state, params)` is pure. `reads_depth` False: it looks only at the best bid and ask, so a change
+    deeper in the book needs no decision. `order_size(params)` gives the size per order in base and the number
+    of orders per side, size None when it follows the balance; limits are derived from it.
+    `auto_share(params)` is the share of the balance per order then.
     """
 
     name: str
@@ -119,7 +122,7 @@ class Strategy:
 
 
 def _flatten_optional(prop: dict[str, Any]) -> None:
-    """`anyOf [number, string, null]` to one type list with its bounds, which forms and CLIs read more easily."""
+    """`anyOf [number, string, null]` to one type list with its bounds, easier to read for forms and CLIs."""
     options = prop.pop("anyOf", None)
     if options is None:
         return

@@ -1,7 +1,7 @@
 """Complete limits for one worker: what a person gave, and stated defaults for the rest. Pure.
 
-Called when a worker is made or changed, by the desk and by direct runs. Defaults exist on paper and testnets only: on live money
-a missing limit is refused by name (`api.risk.parse_limits` without a base).
+Called when a worker is made or changed, by the desk and by direct runs. Defaults exist on paper and testnets
+only: on live money a missing limit is refused by name (`api.risk.parse_limits` without a base).
 """
 
 from __future__ import annotations

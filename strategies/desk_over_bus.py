@@ -1,8 +1,9 @@
 """The Desk protocol at a distance: `DeskOverBus` in a face, `serve_desk` beside the LocalDesk.
 
-One JSON request per call over the bus, one JSON answer. Two served names, so that a kill never queues behind anything
-else: `desk` and `kill`. Every request carries the desk's run id and a deadline, kill alone has neither. The errors of
-`api.desk` cross the bus by name; a bus that is down is `DeskUnreachable`, an answer that did not come is `DeskSilent`.
+One JSON request per call over the bus, one JSON answer. Two served names, so that a kill never queues behind
+anything else: `desk` and `kill`. Every request carries the desk's run id and a deadline, kill alone has
+neither. The errors of `api.desk` cross the bus by name; a bus that is down is `DeskUnreachable`, an answer
+that did not come is `DeskSilent`.
 """
 
 from __future__ import annotations

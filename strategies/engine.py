@@ -1,11 +1,13 @@
 """One worker's engine: `step(event) -> Step`. No I/O, no clock, no thread.
 
-Hides: when a decision is due, which rule silences a side, holds after refusals, the join of strategy, plan and risk. It is told the
-time by each event's `at_ns` and speaks only through the Step it returns; the lane sends what was approved.
+Hides: when a decision is due, which rule silences a side, holds after refusals, the join of strategy, plan
+and risk. It is told the time by each event's `at_ns` and speaks only through the Step it returns; the
+lane sends what was approved.
 
-A decision is due on everything that may change it: a new touch, a fill, an answer, a report, a link, the operator, a
-timer. `wake_ns` says when it wants a Timer if nothing else comes. The rules that silence, in order: not started, stopping,
-paused, duration over, account stream, reconciliation, the operator's way in, no book, one-sided, crossed, stale.
+A decision is due on everything that may change it: a new touch, a fill, an answer, a report, a link, the
+operator, a timer. `wake_ns` says when it wants a Timer if nothing else comes. The rules that silence, in
+order: not started, stopping, paused, duration over, account stream, reconciliation, the operator's way
+in, the store, no book, one-sided, crossed, stale.
 """
 
 from __future__ import annotations
@@ -55,6 +57,12 @@ FUNDS_HOLD_S = 5.0  # and after it refused for lack of funds
 CANCEL_AGAIN_S = 1.0  # how soon a cancel that failed or is in doubt is sent again
 NEVER_NS = 2**63 - 1
 BOTH = (Side.BUY, Side.SELL)
+_LINKS = (
+    ("account", "account stream"),
+    ("orders", "account"),
+    ("operator", "operator's way in"),
+    ("store", "store"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +189,12 @@ class Engine:
         self.book: Book | None = None
         self._book_reason = "no market data yet"
         self._shared: Shared = strategy.shared(params)
-        self._links = {"account": "not connected yet", "orders": "not reconciled yet", "operator": ""}
+        self._links = {
+            "account": "not connected yet",
+            "orders": "not reconciled yet",
+            "operator": "",
+            "store": "",
+        }
         self._base_total: Decimal | None = None
         self._quote_total: Decimal | None = None
         self._touch: tuple[int, int] = (0, 0)

@@ -1,8 +1,9 @@
-"""Everything a desk stands on, built in one place and taken down in order: store, intents, venue, feeds, lane, gateway, Desk.
+"""Everything a desk stands on, built in one place and taken down in order: store, intents, venue, feeds,
+lane, gateway, Desk.
 
-Hides the order of building and unbuilding, and which market stands behind the paper venue: a recording, a paper venue in another
-process, the live public market, else the synthetic one. Called by `run.py` for the desk's process, the terminal's own desk
-and direct runs; it knows no face.
+Hides the order of building and unbuilding, and which market stands behind the paper venue: a recording, a
+paper venue in another process, the live public market, else the synthetic one. Called by `run.py` for the
+desk's process, the terminal's own desk and direct runs; it knows no face.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ from quote.feed import FrameSource, LiveSource, SyntheticSource, TapeSource, pro
 from quote.market import MarketPublisher
 from quote.room import Room, to_inbox
 from quote.tape import open_tape
-from strategies.desk import LocalDesk, Parts
+from strategies.desk import LocalDesk
 from strategies.lane import Lane, LaneItem, LaneService
+from strategies.roster import Parts
 
 if TYPE_CHECKING:  # the trade log's ORM is imported when it is switched on
     from database.journal import TradeLog
@@ -116,7 +118,7 @@ class Host:
         self._trade_log = _open_trade_log(settings, self.instruments)
         self.lane = LaneService(
             "lane-1",
-            Lane(self.clock, record=self._record, crashed=lambda w, e: self.desk.crashed(w, e)),
+            Lane(self.clock, record=self._record, crashed=lambda w, e: self.desk.roster.crashed(w, e)),
             self._inbox,
             self.clock,
             self._board,
@@ -149,8 +151,10 @@ class Host:
     # ------------------------------------------------------------------ life
 
     def start(self) -> None:
-        """Start every thread, bring workers back, connect the account. The demo worker comes with `make_demo`."""
-        self.state.on_trouble = lambda text: self.desk.trouble("store", text)
+        """Start every thread, bring workers back, connect the account. The demo worker comes with
+        `make_demo`.
+        """
+        self.state.on_trouble = lambda text: self.desk.roster.trouble("store", text)
         if self._paper is not None:
             self._paper.start()
         self.lane.service.start()
@@ -168,7 +172,9 @@ class Host:
             self._services.append(Service("demo", self._demo).start())
 
     def close(self) -> bool:
-        """Stop in order: workers, orders, feeds, venue, store. True when nothing of ours is left at the venue."""
+        """Stop in order: workers, orders, feeds, venue, store. True when nothing of ours is left at the
+        venue.
+        """
         clean = self.desk.close()
         for service in self._services:
             service.stop()
@@ -266,7 +272,7 @@ class Host:
             run_no=self.run_no,
             deliver=self._inbox.put,
             on_fill=self._heard_fill,
-            resolve_worker=lambda number: self.desk.owner(number),
+            resolve_worker=lambda number: self.desk.roster.owner(number),
             known_trades=[fill.key for fill in fills],
             last_fill_ns=last,
             open_intents=[(i.worker, i.place, i.at_ns) for i in self.intents.open_intents()],
@@ -295,9 +301,9 @@ class Host:
             now_ns = self.clock.now_ns()
             self.gateway.poll(now_ns)
             if self.gateway.trouble:
-                self.desk.trouble("account", self.gateway.trouble)
+                self.desk.roster.trouble("account", self.gateway.trouble)
             else:
-                self.desk.trouble("account", "")
+                self.desk.roster.trouble("account", "")
             if now_ns - synced_ns > SYNC_S * 1e9:
                 synced_ns = now_ns
                 self.intents.sync()
@@ -321,7 +327,7 @@ class Host:
             self._trade_log.record_step(step)
 
     def _heard_fill(self, worker: str | None, fill: Fill) -> None:
-        self.desk.heard_fill(worker, fill)
+        self.desk.roster.heard_fill(worker, fill)
         if self._trade_log is not None and worker not in self.lane.lane.engines:
             instrument = self.instruments[fill.instrument]
             self._trade_log.record_fill(worker or "", fill, instrument, self.clock.now_ns())

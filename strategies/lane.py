@@ -1,7 +1,8 @@
 """A trading thread: inbox -> step of each engine it carries -> gateway, journal, board.
 
-`Lane` is the thread-free part, driven by one caller at a time: the tape's loop, or `LaneService`, which is the thread. Hides
-which event reaches which engine. A crash of one engine pulls that worker's orders and is shown; the others go on.
+`Lane` is the thread-free part, driven by one caller at a time: the tape's loop, or `LaneService`, which is
+the thread. Hides which event reaches which engine. A crash of one engine pulls that worker's orders and is
+shown; the others go on.
 """
 
 from __future__ import annotations
@@ -153,7 +154,7 @@ class Lane:
         if item.link == "account":
             self._links.pop((item.venue, "orders"), None)
         for engine in self.engines.values():
-            if item.link == "operator" or engine.instrument.id.venue == item.venue:
+            if item.venue == "desk" or engine.instrument.id.venue == item.venue:
                 self._queue.append((engine, item))
 
     def _give(self, worker: str | None, event: Event) -> None:
@@ -168,7 +169,7 @@ class Lane:
         item.gateway.watch(engine.instrument.id)
         venue = engine.instrument.id.venue
         for (of, _), link in sorted(self._links.items()):
-            if of == venue or link.link == "operator":
+            if of in (venue, "desk"):
                 self._queue.append((engine, link))
         if venue in self._balances:
             self._queue.append((engine, self._balances[venue]))

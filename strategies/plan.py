@@ -2,12 +2,17 @@
 
 Called by the engine after each decision. Knows no strategy, no clock and no venue. The rules, in order:
 
-1. Round away from the market (`Instrument.ticks`). A post-only buy at or above the best ask is clamped one tick below
-   it, a sell likewise; a quote that would meet an order of another of our workers is clamped one tick away from that, and says so.
+1. Round away from the market (`Instrument.ticks`). A post-only buy at or above the best ask is clamped one
+tick below
+   it, a sell likewise; a quote that would meet an order of another of our workers is clamped one tick away
+   from that, and says so.
 2. Levels of one side stay strictly apart. What is below the venue's minimum is left out, with the reason.
-3. An order of the same side and level is **kept** when its price is within `keep_ticks` of the wished one and between
-   half and one and a half times the wished size is left in it; an order in flight is waited for; an unknown one holds its place.
-4. Anything else is canceled; its replacement is placed at once, unless two cancels of that level are under way or it would
+3. An order of the same side and level is **kept** when its price is within `keep_ticks` of the wished one and
+between
+   half and one and a half times the wished size is left in it; an order in flight is waited for; an unknown
+   one holds its place.
+4. Anything else is canceled; its replacement is placed at once, unless two cancels of that level are under
+way or it would
    meet an order of our own that is still being canceled: then it waits for the end of that cancel.
 5. The side that retreats goes first, cancels before places.
 """
@@ -127,8 +132,8 @@ def plan(
 ) -> Plan:
     """Commands that turn `live` into `wished`.
 
-    `is_rising`: the market moved up since the last decision, so asks retreat and go first. `may_place` is False for a side that
-    is on hold after a refusal: its orders are still canceled when they are wrong.
+    `is_rising`: the market moved up since the last decision, so asks retreat and go first. `may_place` is
+    False for a side that is on hold after a refusal: its orders are still canceled when they are wrong.
     """
     slots: dict[tuple[Side, int], list[Order]] = {}
     for order in live:
@@ -194,7 +199,7 @@ def _why_not(order: Order, wish: Wish, keep_ticks: float) -> str:
 
 
 def cancel_everything(live: tuple[Order, ...], why: str, *, doubtful_too: bool = True) -> tuple[Command, ...]:
-    """Cancels for every live order that does not wait for one already; unknown ones only when `doubtful_too`."""
+    """Cancels for every live order that waits for none yet; unknown ones only when `doubtful_too`."""
     return tuple(
         Cancel(order.client_id, order.instrument, why)
         for order in live

@@ -1,8 +1,11 @@
-"""The standard maker: a percent spread around mid, levels spaced in ticks, sizes given or a share of the balance.
+"""The standard maker: a percent spread around mid, levels spaced in ticks, sizes given or a share of the
+balance.
 
-Bid and ask of level 0 are `mid -/+ mid * spread/100 / 2`; level i lies a further `1.5 * i**1.5` ticks out (behaviour.md 7.5:
-0, 1.5, 4.24, 7.79 ...). Prices are rounded away from the market later, by the plan. Without a given size every order gets
-`min(0.05, 1/(4*max_orders))` of the account's total quote (bids, at the mean bid) or total base (asks).
+Bid and ask of level 0 are `mid -/+ mid * spread/100 / 2`; level i lies a further `1.5 * i**1.5` ticks out
+(behaviour.md 7.5:
+0, 1.5, 4.24, 7.79 ...). Prices are rounded away from the market later, by the plan. Without a given size
+every order gets `min(0.05, 1/(4*max_orders))` of the account's total quote (bids, at the mean bid) or total
+base (asks).
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ class StandardParams(Params):
         0.1,
         title="Spread",
         unit="percent of mid, full width",
-        description="Distance between the best bid and the best ask we quote. Larger earns more per fill and fills less.",
+        description="Distance between the best bid and the best ask we quote. "
+        "Larger earns more per fill and fills less.",
         gt=0,
         le=50,
     )
@@ -42,7 +46,7 @@ class StandardParams(Params):
         60.0,
         title="Longest silence",
         unit="s",
-        description="It decides at every change of the book; this is only the longest time between two decisions.",
+        description="It decides at every change of the book; this only bounds the time between decisions.",
         gt=0,
         le=3600,
     )

@@ -1,7 +1,8 @@
 """A direct run on a tape, from its flags to its report: everything is checked before anything is made.
 
-Hides the composition of a `TapeRun`: instruments, seats, limits from the first two-sided book of each market, the store. Called
-by `run.py`; printing is handed in. No clock is read here: pacing waits through the function it is given.
+Hides the composition of a `TapeRun`: instruments, seats, limits from the first two-sided book of each market,
+the store. Called by `run.py`; printing is handed in. No clock is read here: pacing waits through the function
+it is given.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ Show = Callable[[WorkerView, OrdersView, tuple[FillView, ...], int], None]
 
 @dataclass(frozen=True, slots=True)
 class TapeEnd:
-    """`report`: the one JSON object. `seconds`: tape time played. `remaining`: own orders left at the venue."""
+    """`report`: the one JSON object. `seconds`: tape time. `remaining`: own orders left at the venue."""
 
     report: dict[str, Any]
     views: tuple[WorkerView, ...]

@@ -1,8 +1,8 @@
 """One canonical line per engine event, command and venue answer, and the hash over them.
 
-Two runs are the same run exactly when their hashes are equal. The lines are made of market, order and operator facts
-in tape time only: no wall clock, process id, path, object identity or set order comes in. The line format is versioned
-with `SCHEMA`; changing it changes every hash.
+Two runs are the same run exactly when their hashes are equal. The lines are made of market, order and
+operator facts in tape time only: no wall clock, process id, path, object identity or set order comes in. The
+line format is versioned with `SCHEMA`; changing it changes every hash.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""From an engine's picture to the views of `api.desk`. Pure; every number that leaves the process passes here.
+"""From an engine's picture to the views of `api.desk`. Pure; every number that leaves the process passes
+here.
 
 Called by the desk's publisher. Ticks and lots end here: everything beyond is `Decimal`.
 """
