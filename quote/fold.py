@@ -27,6 +27,7 @@ NONE: tuple[Event, ...] = ()
 STREAM_AT = len('{"stream":"')  # where the stream's name begins in a combined frame
 MAX_TEXTS = 1 << 16  # texts remembered per market and kind of number; then the memory starts again
 TRADES_BACK = 100_000  # an id this far below the newest is a duplicate; below that, a venue that started over
+MAX_SPAN = 100_000_000  # updates in one diff; a broken id must not make all later ones look old
 MS = 1_000_000
 
 _make_changed = assembler(BookChanged)
@@ -63,13 +64,13 @@ class Grid(dict[str, int]):
         per_step = self._per_step
         if text[-9:-8] == "." and per_step:  # the usual case, at a third of the cost
             digits = text[:-9] + text[-8:]
-            if not digits.isdigit():
+            if not (digits.isdigit() and digits.isascii()):
                 raise OffGrid(f"{text[:40]!r} is not plain decimal text")
             amount = int(digits)
         else:
             whole, _, part = text.partition(".")
             digits = whole + part
-            if not whole or len(digits) > 40 or not digits.isdigit():
+            if not whole or len(digits) > 40 or not (digits.isdigit() and digits.isascii()):
                 raise OffGrid(f"{text[:40]!r} is not plain decimal text")
             amount = int(digits) * self._denominator
             per_step = self._numerator * 10 ** len(part)
@@ -210,7 +211,7 @@ class _Market:
         builder = self.builder
         try:
             told = wire.decode_diff(raw).data
-            if told.s != self.symbol or told.pu is not None or told.u < told.U:
+            if told.s != self.symbol or told.pu is not None or not 0 <= told.u - told.U < MAX_SPAN:
                 return self.unreadable()
             bids, asks = self.levels(told.b), self.levels(told.a)
         except _UNREADABLE:

@@ -254,8 +254,8 @@ class SyntheticMarket:
                 self._happen()
                 self._event_ns = at_ns + self._gap_ns()
             else:
-                self._churn()
                 self._send_diff()
+                self._churn()  # sent with the next diff, so that this one ends at a best price's id
                 self._diff_ns = at_ns + DIFF_NS
         self._now_ns = max(self._now_ns, until_ns)
         out, self._out = self._out, []

@@ -53,9 +53,7 @@ def diff(
     )
 
 
-def ticker(
-    update_id: int, bid: tuple[str, str], ask: tuple[str, str], *, symbol: str = "BTCUSDT"
-) -> bytes:
+def ticker(update_id: int, bid: tuple[str, str], ask: tuple[str, str], *, symbol: str = "BTCUSDT") -> bytes:
     ((b, bq),), ((a, aq),) = _amounts([bid]), _amounts([ask])
     return framed(
         f"{symbol.lower()}@bookTicker", {"u": update_id, "s": symbol, "b": b, "B": bq, "a": a, "A": aq}

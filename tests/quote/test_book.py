@@ -218,7 +218,7 @@ TOUCH = st.tuples(st.integers(1, 120), st.integers(0, 4), st.integers(1, 120), s
 def test_what_is_read_is_always_what_a_naive_book_would_show(
     steps: list[tuple[list[Level], list[Level], tuple[int, int, int, int] | None, int]],
 ) -> None:
-    """Bids live in 1..60, asks in 61..120; after each step every way of reading agrees with sorting two dicts."""
+    """Bids live in 1..60, asks in 61..120; each way of reading agrees with sorting two dicts."""
     builder = BookBuilder(instrument())
     start = [(ticks, 1) for ticks in range(1, 61, 2)]
     bids = dict(start)
