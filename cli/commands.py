@@ -48,7 +48,7 @@ from cli.session import (
     names,
     worst,
 )
-from cli.text import clean
+from cli.text import clean, shortest
 
 DEFAULT_STRATEGY = "market_making/standard"
 ROUND_S = 5.0  # how often a start in the foreground without a terminal says what happens
@@ -122,10 +122,11 @@ def fills(ctx: Context, parsed: Parsed) -> int:
     workers = ctx.desk.workers()
     worker_id = find(workers, parsed.args[0]).id if parsed.args else None
     found = ctx.desk.fills(worker_id=worker_id, limit=limit)
+    newest = found.fills[:limit]  # a page may be longer, so that fills of one instant stay together
     if ctx.is_json:
-        ctx.document(published_ns=found.published_ns, fills=found.fills)
+        ctx.document(published_ns=found.published_ns, fills=newest)
     else:
-        ctx.out.lines(tables.fills_table(found.fills, ctx.ink, names=names(workers), cells=ctx.cells))
+        ctx.out.lines(tables.fills_table(newest, ctx.ink, names=names(workers), cells=ctx.cells))
     return OK
 
 
@@ -300,7 +301,8 @@ def create(ctx: Context, parsed: Parsed) -> int:
 
 def start(ctx: Context, parsed: Parsed) -> int:
     workers = ctx.desk.workers()
-    return _start(ctx, [find(workers, text) for text in parsed.args])
+    every_s = seconds(parsed.get("--every", str(ROUND_S)), "--every")
+    return _start(ctx, [find(workers, text) for text in parsed.args], every_s)
 
 
 def pause(ctx: Context, parsed: Parsed) -> int:
@@ -375,7 +377,7 @@ def change(ctx: Context, parsed: Parsed) -> int:
         return OK
     for key, new in {**new_params, **{f"limits.{k}": v for k, v in new_limits.items()}}.items():
         old = view.limits.get(key[7:]) if key.startswith("limits.") else view.params.get(key)
-        ctx.out.line(f"{tables.named(changed)}: {key} {_shown(old)} -> {_shown(new)}")
+        ctx.out.line(f"{tables.named(changed)}: {key} {shortest(old)} -> {shortest(new)}")
     late = [k for k in new_params if not schema[k].is_live and tables.is_active(view)]
     if late:
         ctx.out.line(f"takes effect at the next start: {', '.join(late)}")
@@ -418,10 +420,6 @@ def _fleet(ctx: Context, workers: Sequence[WorkerView]) -> None:
         ctx.out.lines(tables.fleet(workers, ctx.ink, cells=ctx.cells))
     else:
         ctx.out.line("no workers yet; make one: create --symbol BTC-USDT --spread 0.05")
-
-
-def _shown(amount: Any) -> str:
-    return "unset" if amount is None else clean(str(amount))
 
 
 def _full_name(one: Mapping[str, Any]) -> str:
@@ -563,7 +561,7 @@ def _doubt(unknown: int, remaining: int, confirmed: bool) -> int:
     return IN_DOUBT if unknown or remaining or not confirmed else OK
 
 
-def _start(ctx: Context, wanted: Sequence[WorkerView]) -> int:
+def _start(ctx: Context, wanted: Sequence[WorkerView], every_s: float = ROUND_S) -> int:
     """Arm each. In a desk of our own that ends with this command, stay with it until they end or a person
     leaves.
     """
@@ -577,18 +575,18 @@ def _start(ctx: Context, wanted: Sequence[WorkerView]) -> int:
     for view in wanted:
         started.append(ctx.desk.start(view.id, by=BY))
         if not ctx.is_json:
-            limits = "  ".join(f"{clean(k)}={_shown(v)}" for k, v in started[-1].limits.items())
+            limits = "  ".join(f"{clean(k)}={shortest(v)}" for k, v in started[-1].limits.items())
             ctx.out.line(f"{tables.named(view)} {clean(started[-1].state)}; limits {limits or 'none'}")
     if ctx.is_json:
         ctx.document(workers=started)
     if stays:
-        return _stay(ctx, [view.id for view in started])
+        return _stay(ctx, [view.id for view in started], every_s)
     return OK
 
 
-def _stay(ctx: Context, ids: Sequence[str]) -> int:
+def _stay(ctx: Context, ids: Sequence[str], every_s: float) -> int:
     """Keep the own desk alive while these workers are active: the live view with a terminal, a block of text
-    every few seconds without.
+    every `every_s` seconds without.
     """
     ctx.err.line(
         "no desk was running: this one lives here and ends with this command; Ctrl-C stops its workers"
@@ -600,33 +598,45 @@ def _stay(ctx: Context, ids: Sequence[str]) -> int:
     from cli.direct import RoundPrinter
 
     rounds = RoundPrinter(ctx.out.stream, False)
-    seen: dict[str, set[tuple[str, str, str, str]]] = {worker_id: set() for worker_id in ids}
+    seen: dict[str, frozenset[_FillKey]] = {}
     for worker_id in ids:
-        _fresh(ctx, worker_id, seen[worker_id])  # what earlier runs filled is no news
-    pause_until = threading.Event()  # never set: a wait that Ctrl-C interrupts
-    active = list(ids)
-    while active:
-        pause_until.wait(ROUND_S)
-        for worker_id in list(active):
-            view = ctx.desk.worker(worker_id)
-            fresh = _fresh(ctx, worker_id, seen[worker_id])
-            rounds.round(view, ctx.desk.orders(worker_id), fresh, ctx.now_ns())
-            if not tables.is_active(view):
-                active.remove(worker_id)
-    return OK
+        _, seen[worker_id] = _fresh(ctx, worker_id, frozenset())  # what earlier runs filled is no news
+    never = threading.Event()  # a wait that Ctrl-C interrupts
+    active, began_ns, code = list(ids), ctx.now_ns(), OK
+    try:
+        while active and not ctx.out.is_closed:
+            never.wait(every_s)
+            for worker_id in list(active):
+                view = ctx.desk.worker(worker_id)
+                fresh, seen[worker_id] = _fresh(ctx, worker_id, seen[worker_id])
+                rounds.round(view, ctx.desk.orders(worker_id), fresh, ctx.now_ns())
+                if not tables.is_active(view):
+                    active.remove(worker_id)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    views = [ctx.desk.stop(worker_id, by=BY) for worker_id in ids]
+    ctx.out.line(rounds.report(views, (ctx.now_ns() - began_ns) / 1e9))
+    receipts = [view.receipt for view in views if view.receipt is not None]
+    doubts = [_doubt(receipt.unknown, receipt.remaining, receipt.confirmed) for receipt in receipts]
+    return IN_DOUBT if IN_DOUBT in doubts else code
 
 
-def _fresh(ctx: Context, worker_id: str, seen: set[tuple[str, str, str, str]]) -> tuple[FillView, ...]:
-    """Fills of a worker that are not in `seen` yet, oldest first; they are added to it. By identity, not by
-    time: a tape's fills carry the time of the tape, and a late one may be older than the last.
+_FillKey = tuple[str, str, str, str]
+
+
+def _fresh(
+    ctx: Context, worker_id: str, seen: frozenset[_FillKey]
+) -> tuple[tuple[FillView, ...], frozenset[_FillKey]]:
+    """Fills of a worker that are not in `seen`, oldest first, and what is seen now. By identity, not by time:
+    a tape's fills carry the time of the tape, and a late one may be older than the last.
     """
     found = ctx.desk.fills(worker_id=worker_id, limit=FILLS_A_ROUND).fills
-    fresh = [f for f in reversed(found) if (f.venue, f.account, f.symbol, f.trade_id) not in seen]
-    seen.update((f.venue, f.account, f.symbol, f.trade_id) for f in fresh)
-    return tuple(fresh)
+    keyed = {(f.venue, f.account, f.symbol, f.trade_id): f for f in reversed(found)}
+    return tuple(fill for key, fill in keyed.items() if key not in seen), frozenset(keyed)
 
 
 _LIMIT = Flag("--limit", "N", "how many, newest first (20; at most 1000)")
+_EVERY = Flag("--every", "SECONDS", "how often a desk of its own says what it does, without a terminal (5)")
 _REASON = Flag("--reason", "TEXT", "why, for the record")
 
 COMMANDS: dict[str, Command] = {
@@ -678,7 +688,7 @@ COMMANDS: dict[str, Command] = {
             ),
             create,
         ),
-        Command(Usage("start", "ID...", "let workers quote", 1, None), start),
+        Command(Usage("start", "ID...", "let workers quote", 1, None, (_EVERY,)), start),
         Command(
             Usage("pause", "ID...", "cancel what adds risk, keep what reduces it, open nothing new", 1, None),
             pause,

@@ -15,6 +15,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from api.errors import BadInput, BadInputs
+from cli.text import shortest
 
 _SECRETS = ("key", "secret", "password", "passphrase", "token", "mnemonic", "private")
 _TRUE = frozenset({"true", "yes", "on", "1"})
@@ -197,23 +198,13 @@ class Entry:
     def range_text(self) -> str:
         """What is allowed, in words: `0 < x <= 10`, `a | b`, `true | false`."""
         if self.choices:
-            return " | ".join(str(c) for c in self.choices)
+            return " | ".join(shortest(c) for c in self.choices)
         if "boolean" in self.types:
             return "true | false"
-        low = (
-            f"{self.above} < "
-            if self.above is not None
-            else f"{self.least} <= "
-            if self.least is not None
-            else ""
-        )
-        high = (
-            f" < {self.below}"
-            if self.below is not None
-            else f" <= {self.most}"
-            if self.most is not None
-            else ""
-        )
+        low = f"{self.least} <= " if self.least is not None else ""
+        low = f"{self.above} < " if self.above is not None else low
+        high = f" <= {self.most}" if self.most is not None else ""
+        high = f" < {self.below}" if self.below is not None else high
         kind = "whole number" if "integer" in self.types and "number" not in self.types else "number"
         if low or high:
             return f"{low}x{high}" + (", whole" if kind == "whole number" else "")
@@ -227,9 +218,7 @@ class Entry:
     def default_text(self) -> str:
         if self.is_required:
             return "required"
-        if self.default is None:
-            return "unset"
-        return str(self.default).lower() if isinstance(self.default, bool) else str(self.default)
+        return shortest(self.default)
 
 
 def entries(schema: Mapping[str, Any] | None) -> dict[str, Entry]:
@@ -290,8 +279,9 @@ def _flat(raw: Mapping[str, Any], root: Mapping[str, Any], depth: int) -> dict[s
 
 
 def _bound(value: Any) -> Decimal | None:
+    """A bound in its shortest writing; None when there is none, or none that is a number."""
     try:
-        return None if value is None else Decimal(str(value))
+        return None if value is None else Decimal(shortest(value))
     except InvalidOperation:
         return None
 

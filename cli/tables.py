@@ -40,6 +40,7 @@ from cli.text import (
     gain,
     money,
     price,
+    shortest,
     signed,
     span,
     stamp,
@@ -83,7 +84,7 @@ def desk_lines(
         f"{ink(clean(view.name), 'bold')}  {clean(view.env)}  {ink(market.text, market.style)}  "
         f"version {clean(view.version)}  in {where}  since {stamp(view.started_ns)} UTC",
         f"workers {view.running} running of {view.workers}   orders {view.open_orders} open{doubt}   "
-        f"net {ink(net.text, net.style)} {clean(view.net_currency)}{partial}",
+        f"net {ink(net.text, net.style)} {clean(view.net_currency)}{partial}".rstrip(),
         f"bus {clean(view.bus)}"
         + (f" LOST for {age(view.lost_bus_s)}" if view.lost_bus_s > 0 else "")
         + f"   trade log {'on' if view.database else 'off'}   lane lag {view.lane_lag_ms:.1f} ms",
@@ -166,7 +167,7 @@ def side_lines(name: str, side: SideView, view: WorkerView, ink: Ink) -> list[st
     head = _label(name, ink, word(name).style)
     if not side.is_quoting:
         return [f"{head}silent: {clean(side.reason or 'no reason told')}"]
-    more = f", {side.orders} orders" if side.orders != 1 else ""
+    more = f" in {side.orders} orders" if side.orders != 1 else ""
     lines = [f"{head}{price(side.price, view.tick)} × {exact(side.qty)} {clean(view.base)}{more}"]
     if side.terms:
         lines.append(_label("", ink) + "because " + terms(side.terms) + f" = {price(side.price, view.tick)}")
@@ -196,7 +197,7 @@ def worker_lines(view: WorkerView, ink: Ink) -> list[str]:
         _label("state", ink)
         + ink(state.text, state.style)
         + (f"  {clean(view.reason)}" if view.reason else "")
-        + (f"   running {span(view.running_s)}" if view.started_ns is not None else "   never started"),
+        + (f"   running {span(view.running_s)}" if view.started_ns is not None else ""),
         _label("market", ink)
         + ink(market.text, market.style)
         + f"  bid {price(view.best_bid, view.tick)}  ask {price(view.best_ask, view.tick)}  mid {mid(view)}"
@@ -276,14 +277,7 @@ def receipt_text(receipt: ReceiptView, ink: Ink) -> str:
 def _named(amounts: Mapping[str, Any], derived: frozenset[str] = frozenset()) -> str:
     shown = []
     for name, amount in amounts.items():
-        text = (
-            "unset"
-            if amount is None
-            else str(amount).lower()
-            if isinstance(amount, bool)
-            else clean(str(amount))
-        )
-        shown.append(f"{clean(name)}={text}" + ("*" if name in derived else ""))
+        shown.append(f"{clean(name)}={shortest(amount)}" + ("*" if name in derived else ""))
     return (
         "  ".join(shown) + ("   (* default of ours)" if derived & set(amounts) else "") if shown else "none"
     )

@@ -271,6 +271,23 @@ def fixed(value: Decimal | None, places: int) -> str:
     return text
 
 
+def shortest(value: object) -> str:
+    """A value as a person writes it: `60` for 60.0, `unset` for none, `true`; never an exponent."""
+    if value is None:
+        return "unset"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Decimal):  # its zeros were written by somebody
+        return format(value, "f")
+    if isinstance(value, int | float):
+        number = Decimal(str(value))
+        if number.is_finite():
+            return format(
+                number.quantize(Decimal(1)) if number == number.to_integral_value() else number, "f"
+            )
+    return clean(str(value))
+
+
 def price(value: Decimal | None, tick: Decimal) -> str:
     """A price in quote currency with the decimals of its tick."""
     return fixed(value, digits(tick))

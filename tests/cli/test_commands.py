@@ -421,6 +421,21 @@ def test_a_second_ctrl_c_while_the_desk_ends_does_not_leave_orders(face: Face) -
     assert face.session.closed == 2
 
 
+def test_start_without_a_terminal_ends_when_its_workers_do_and_reports(face: Face) -> None:
+    face.session.kind = "own"
+    face.desk.start("w1", by="test")
+    asked = iter(range(10))
+
+    def ends(name: str) -> None:  # the worker's duration is over when it is looked at for the second time
+        if name == "worker" and next(asked) == 1:
+            face.desk.stop("w1", by="its duration")
+
+    face.desk.on_command = ends
+    assert face("start", "demo", "--every", "0.01") == 0
+    assert face.out.count("execution  ") == 2
+    assert "report after 0:00:00" in face.out
+
+
 def test_start_with_json_is_refused_where_the_desk_would_end_with_it(face: Face) -> None:
     face.session.kind = "own"
     face.desk.stop("w1", by="test")

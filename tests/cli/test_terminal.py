@@ -205,7 +205,8 @@ def test_start_without_a_terminal_stays_with_a_desk_of_its_own_until_ctrl_c() ->
         process.send_signal(2)
         rest = process.communicate(timeout=DEADLINE_S)[0]
         assert process.returncode == 130
-        assert "ends now" in rest and "Traceback" not in rest
+        assert "report after" in rest and "confirmed by the venue" in rest
+        assert "closed; running 0" in rest and "Traceback" not in rest
     finally:
         process.kill()
         process.communicate()
