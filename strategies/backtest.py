@@ -134,12 +134,13 @@ class TapeRun:
         pass between a `stopping()` that turned True and the stop.
         """
         clock, lane, fold, paper = self.clock, self.lane, self.fold, self.paper
-        count = 0
+        count = last_ns = 0
         begun = False
         ended: int | None = None
         next_poll = next_round = end_ns = 0
         for recv_ns, symbol, raw in frames:
             count += 1
+            last_ns = recv_ns
             if not begun:
                 begun = True
                 clock.step_to(recv_ns)
@@ -185,7 +186,7 @@ class TapeRun:
             if ended is not None and stopping():
                 break
         if ended is None:
-            ended = self._end(clock.now_ns(), "end of the tape")
+            ended = self._end(last_ns, "end of the tape")
         return Ended(ended, count)
 
     # ------------------------------------------------------------------ inside

