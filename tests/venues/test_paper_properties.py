@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -86,11 +87,11 @@ steps = st.lists(
             st.sampled_from(ACCOUNTS),
             side,
             near,
-            st.integers(50, 300),
+            st.integers(60, 300),
             st.sampled_from([Tif.GTC, Tif.GTC, Tif.GTC, Tif.IOC, Tif.FOK]),
             st.booleans(),
         ),
-        st.builds(AmendStep, st.integers(0, 20), near, st.integers(50, 300)),
+        st.builds(AmendStep, st.integers(0, 20), near, st.integers(60, 300)),
         st.builds(CancelStep, st.integers(0, 20)),
     ),
     min_size=5,
@@ -131,8 +132,17 @@ class Run:
         self.commands: Counter[tuple[str, Request]] = Counter()
         self.at_ms = 0
         self.offered: Counter[tuple[bool, int]] = Counter()
+        self.taken: Counter[tuple[bool, int]] = Counter()
         for account in ACCOUNTS:
             self.venue.open_account(account)
+        self.book(BookStep(MIDDLE, {2: 100, 3: 200}, {2: 100, 4: 200}), 0)
+
+    def book(self, step: BookStep, at_ns: int) -> None:
+        bids = {step.middle - ticks: lots for ticks, lots in step.bids.items()}
+        asks = {step.middle + ticks: lots for ticks, lots in step.asks.items()}
+        self.count_offered(bids, asks)
+        self.view.set(bids, asks)
+        self.venue.on_book(self.view, at_ns)
 
     def fills(self) -> list[Fill]:
         return [f for name in ACCOUNTS for f in self.venue.accounts[name].fills.get(BTC, [])]
@@ -147,11 +157,7 @@ class Run:
             self.check_takers([f for f in self.fills() if f.trade_id not in old])
             old = set(f.trade_id for f in self.fills())
             if isinstance(step, BookStep):
-                bids = {step.middle - ticks: lots for ticks, lots in step.bids.items()}
-                asks = {step.middle + ticks: lots for ticks, lots in step.asks.items()}
-                self.count_offered(bids, asks)
-                self.view.set(bids, asks)
-                self.venue.on_book(self.view, at_ns)
+                self.book(step, at_ns)
                 self.check_crossed([f for f in self.fills() if f.trade_id not in old])
             elif isinstance(step, TradeStep):
                 self.venue.on_trade(printed(step.side, step.ticks, step.lots, at_ns).trade, at_ns)
@@ -240,6 +246,7 @@ class Run:
             for ticks in set(new) | set(shown) | {t for b, t in self.offered if b is is_bid}:
                 if ticks not in new:
                     self.offered.pop((is_bid, ticks), None)
+                    self.taken.pop((is_bid, ticks), None)
                 else:
                     self.offered[is_bid, ticks] += max(0, new[ticks] - shown.get(ticks, 0))
 
@@ -255,7 +262,8 @@ class Run:
                 continue
             assert touch is not None
             assert f.ticks >= touch[0] if f.side is BUY else f.ticks <= touch[0]
-            assert f.lots <= self.offered[f.side is SELL, f.ticks]
+            self.taken[f.side is SELL, f.ticks] += f.lots
+            assert self.taken[f.side is SELL, f.ticks] <= self.offered[f.side is SELL, f.ticks]
 
     def check_answers(self) -> None:
         """Each command is answered once; a second answer only ever follows an UNKNOWN one."""
@@ -268,6 +276,44 @@ class Run:
             unknown = outcomes.count(Outcome.UNKNOWN)
             assert sent <= len(outcomes) <= sent + unknown
         assert told == {}
+
+
+def walk(seed: int, n: int) -> list[object]:
+    """A long script of a market that wanders with makers and takers in it: far more fills than short ones
+    have."""
+    draw = random.Random(seed)
+    middle = MIDDLE
+    made: list[object] = []
+    for _ in range(n):
+        kind = draw.random()
+        middle += draw.choice((-1, 0, 0, 0, 1))
+        side_ = draw.choice((BUY, SELL))
+        if kind < 0.3:
+            bids, asks = (
+                {draw.randint(1, 6): draw.randint(20, 300) for _ in range(draw.randint(0, 4))}
+                for _ in range(2)
+            )
+            made.append(BookStep(middle, bids, asks))
+        elif kind < 0.55:
+            made.append(TradeStep(side_, middle - side_.sign * draw.randint(-4, 6), draw.randint(1, 400)))
+        elif kind < 0.85:
+            ticks = middle - side_.sign * draw.randint(-3, 4)
+            tif = draw.choice((Tif.GTC, Tif.GTC, Tif.GTC, Tif.IOC, Tif.FOK))
+            only = tif is Tif.GTC and draw.random() < 0.6
+            made.append(PlaceStep(draw.choice(ACCOUNTS), side_, ticks, draw.randint(60, 250), tif, only))
+        elif kind < 0.93:
+            made.append(AmendStep(draw.randint(0, 500), middle - draw.randint(-4, 4), draw.randint(60, 250)))
+        else:
+            made.append(CancelStep(draw.randint(0, 500)))
+    return made
+
+
+@pytest.mark.parametrize("seed", range(48))
+def test_everything_holds_on_a_long_walk(seed: int) -> None:
+    run = Run(SELF_TRADE_MODES[seed % 4], ("0.0002", "-0.0001")[seed % 2], delay_ms=(0.0, 2.5)[seed % 3 == 0])
+    run.run(walk(seed, 400))
+    fills = run.fills()
+    assert sum(f.is_maker for f in fills) > 10 and sum(not f.is_maker for f in fills) > 3
 
 
 @given(steps, st.sampled_from(SELF_TRADE_MODES), st.sampled_from(["0.0002", "-0.0001"]))
