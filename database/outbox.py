@@ -81,7 +81,7 @@ class Outbox(Generic[T]):
         on_trouble: called from the writer thread with a sentence when writing stops working, and with ""
             when it works again.
         limit: droppable items are dropped while this many items wait.
-        linger_s: how long a burst is allowed to grow before it is written.
+        linger_s: how long a burst is allowed to grow before it is written; 0: written at once.
 
     Raises:
         OSError: the spill file of an earlier life is there and cannot be read.
@@ -155,8 +155,8 @@ class Outbox(Generic[T]):
                 return False
             self._queue.append(item)
             self._taken += 1
-        if not self._wake.is_set():
-            self._wake.set()
+        if not self._linger_s and not self._wake.is_set():
+            self._wake.set()  # costs the caller a few microseconds; a writer that lingers comes by itself
         return True
 
     def call(self, fn: Callable[[], R]) -> R:
@@ -185,6 +185,7 @@ class Outbox(Generic[T]):
         """True once everything put so far is durable: committed, or fsynced in the spill file. False after
         `timeout_s`, and when asked from the writer thread itself (it cannot wait for its own work).
         """
+        self._wake.set()
         with self._lock:
             target = self._taken
             if threading.get_ident() == self._writer:
@@ -220,9 +221,7 @@ class Outbox(Generic[T]):
         self._writer = threading.get_ident()
         while True:
             idle = not (self._held or self._spill_waits or self.trouble)
-            self._wake.wait(_IDLE_S if idle else RETRY_S)
-            if self._linger_s and not service.stopping and not self._calls:
-                service.wait(self._linger_s)
+            self._wake.wait(self._linger_s or (_IDLE_S if idle else RETRY_S))
             self._wake.clear()
             service.beat()
             last = service.stopping
@@ -242,6 +241,7 @@ class Outbox(Generic[T]):
         if self.trouble:
             self._spill_held()  # durable first: the database may be slow to fail again
         if not self._held and not self._spill_waits:
+            self._tell("")
             return
         try:
             self._drain_spill()

@@ -5,6 +5,7 @@ Hides: the schema and its version. Must not know threads or transactions. Called
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from decimal import Decimal
 from typing import Any
@@ -35,6 +36,7 @@ from database.sqlite import DecimalText, WideInt
 SCHEMA = 1
 APPLICATION_ID = 0x4D4B4431  # "MKD1": marks the file as ours
 _INT64_MAX = (1 << 63) - 1
+_INSTRUMENT_FIELDS = tuple(field for field in dataclasses.fields(Instrument) if field.init)
 
 meta = MetaData()
 
@@ -233,24 +235,18 @@ def in_market(market: tuple[str, str, str]) -> tuple[Any, Any, Any]:
 
 @functools.lru_cache(maxsize=256)
 def instrument_text(instrument: Instrument) -> str:
-    names = [name for name in Instrument.__dataclass_fields__ if name not in ("tick_float", "lot_float")]
-    fields = {name: getattr(instrument, name) for name in names}
-    return msgspec.json.encode({**fields, "id": str(instrument.id)}).decode()
+    """Everything an instrument was made of, as JSON; what it derives for itself is left out."""
+    made_of = {field.name: getattr(instrument, field.name) for field in _INSTRUMENT_FIELDS}
+    return msgspec.json.encode({**made_of, "id": str(instrument.id)}).decode()
 
 
 @functools.lru_cache(maxsize=256)
 def _instrument(text: str) -> Instrument:
-    fields = msgspec.json.decode(text)
-    for name in (
-        "tick",
-        "lot",
-        "min_qty",
-        "min_notional",
-        "maker_fee",
-        "taker_fee",
-        "contract_size",
-        "max_qty",
-    ):
-        if fields[name] is not None:
-            fields[name] = Decimal(fields[name])
-    return Instrument(**{**fields, "id": InstrumentId(fields["id"])})
+    """The way back; a field this version does not know is left out, one it misses takes its default."""
+    kept = msgspec.json.decode(text)
+    values: dict[str, Any] = {}
+    for field in _INSTRUMENT_FIELDS:
+        value = kept.get(field.name)
+        if value is not None:
+            values[field.name] = Decimal(value) if "Decimal" in str(field.type) else value
+    return Instrument(**{**values, "id": InstrumentId(kept["id"])})

@@ -77,8 +77,8 @@ def test_the_order_stays_through_the_spill_file_and_back(make: Make, shelf: Shel
         outbox.put(no)
     assert until(lambda: len(shelf.kept) == 100)
     assert shelf.kept == list(range(100))
-    assert told == ["shelf cannot be written: the shelf is closed", ""]
-    assert (tmp_path / "spill").stat().st_size == 0
+    assert until(lambda: told == ["shelf cannot be written: the shelf is closed", ""])
+    assert until(lambda: (tmp_path / "spill").stat().st_size == 0)
 
 
 def test_what_waits_in_the_spill_file_is_stored_without_new_items(make: Make, shelf: Shelf) -> None:
@@ -133,6 +133,7 @@ def test_with_nowhere_to_write_items_stay_in_memory_and_the_end_says_so(
     for no in range(5):
         outbox.put(no)
     assert not outbox.flush(0.3)
+    assert until(lambda: bool(told))
     assert told == ["shelf cannot be written: the shelf is closed; nor can its spill file: Is a directory"]
     assert outbox.queued == 5
     assert not outbox.close()

@@ -347,7 +347,7 @@ def test_fills_spill_while_another_program_holds_the_lock_and_come_back(tmp_path
         state.record_fill("w1", a_fill(no), BTC)
     state.set_latch("w1", "max_loss", "-1", 5)
     assert state.flush(5), "durable in the spill file"
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 5.0
     assert until(lambda: bool(heard))
     assert "database is locked" in heard[0] and state.trouble == heard[0]
     assert (tmp_path / "state.spill").stat().st_size > 0
@@ -358,8 +358,8 @@ def test_fills_spill_while_another_program_holds_the_lock_and_come_back(tmp_path
     other.execute("ROLLBACK")
     released = time.monotonic()
     assert until(lambda: state.trouble == "")
-    assert time.monotonic() - released < 2.0
-    assert heard[-1] == ""
+    assert time.monotonic() - released < 5.0
+    assert until(lambda: heard[-1] == "")
     assert other.execute("SELECT count(*) FROM fills").fetchone() == (40,)
     assert (tmp_path / "state.spill").stat().st_size == 0
     other.close()
@@ -442,7 +442,7 @@ def test_a_full_disk_keeps_fills_in_memory_until_there_is_room(tmp_path: Path) -
         assert len(state.fills_of("w1")) == 500
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         assert state.flush(10)
-        assert until(lambda: state.trouble == "")
+        assert until(lambda: heard[-1] == "")
         assert state.close()
         print(len(heard), state.outbox.written, heard[-1] == "")
         """,
@@ -592,9 +592,15 @@ def test_a_locked_database_refuses_the_start_in_bounded_time(tmp_path: Path) -> 
 
 def test_importing_it_brings_neither_the_orm_nor_alembic(tmp_path: Path) -> None:
     out = run_program(
-        """ import sys from pathlib import Path from database.state import State from database.intents
-        import IntentLog State.open(Path(sys.argv[1])).close() print([name for name in ("sqlalchemy.orm",
-        "alembic", "mako", "database.models") if name in sys.modules]) """,
+        """
+        import sys
+        from pathlib import Path
+        from database.state import State
+        from database.intents import IntentLog
+        State.open(Path(sys.argv[1])).close()
+        unwanted = ("sqlalchemy.orm", "alembic", "mako", "database.models")
+        print([name for name in unwanted if name in sys.modules])
+        """,
         tmp_path,
     )
     assert out == "[]\n"
@@ -611,3 +617,14 @@ def _seconds_for(state: State, fills: list[Fill], instrument: Instrument) -> flo
     for fill in fills:
         state.record_fill("w1", fill, instrument)
     return time.perf_counter() - started
+
+
+def test_an_instrument_written_by_a_version_with_other_fields_is_still_read(
+    state: State, tmp_path: Path
+) -> None:
+    state.record_fill("w1", a_fill(1), BTC)
+    assert state.flush(5)
+    with sqlite3.connect(tmp_path / "state.db") as other:
+        other.execute("UPDATE instruments SET body = json_set(json_remove(body, '$.kind'), '$.moon', 'full')")
+    other.close()
+    assert state.fills_of("w1") == [StoredFill("w1", a_fill(1), BTC)]
