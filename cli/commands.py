@@ -183,11 +183,8 @@ def watch(ctx: Context, parsed: Parsed) -> int:
     prefixes = parsed.values.get("--topic") or list(_WATCHED)
     until_s = seconds(parsed.get("--for"), "--for") if parsed.get("--for") else None
     inbox: Inbox[Published] = Inbox()
-    began = ctx.now_ns()
-    watches = [
-        ctx.session.bus.watch(prefix, lambda heard: inbox.put_latest(heard.topic, heard))
-        for prefix in prefixes
-    ]
+    bus, began = ctx.session.bus, ctx.now_ns()
+    watches = [bus.watch(prefix, lambda heard: inbox.put_latest(heard.topic, heard)) for prefix in prefixes]
     shown: dict[str, dict[str, Any]] = {}
     try:
         while not ctx.out.is_closed:

@@ -51,7 +51,7 @@ from cli.text import Ink, age, clean, clock, gain, word
 FRAME_S = 0.25
 STALE_S, FROZEN_S = 2.0, 5.0
 DESK_AGE_S = 2.0  # the desk is asked for its workers so often: a deleted one says nothing on the bus
-LEFT_CELLS = 78  # what a book needs beside the worker's sheet
+LEFT_CELLS, RIGHT_CELLS = 78, 66  # what a book, and a worker's sheet beside it, need at most and at least
 LEAST_CELLS, LEAST_LINES = 40, 10
 _KEYS = {
     b"\x1b[A": "up",
@@ -228,8 +228,8 @@ class LiveView:
             *tables.holding_lines(view, ink),
             *tables.pnl_lines(view, ink),
         ]
-        is_wide = cells >= LEFT_CELLS + 40
-        rows = max(3, min(12, room // 2 if is_wide else room - len(sheet) - 3))
+        is_wide = cells >= LEFT_CELLS + RIGHT_CELLS
+        rows = max(3, min(12, room // 2 if is_wide else (room - len(sheet)) * 2 // 3))
         if book is None:
             ladder = [f"{clean(view.instrument)}: no book heard yet"]
         else:
