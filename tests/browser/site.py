@@ -1,7 +1,8 @@
 """The real web face over a `FakeDesk`, served on a loopback port of its own, for tests that drive a browser.
 
-Hides: the bus, the server thread and the thread that lets the desk tick. `hold()` makes the desk fall silent, as a hung
-desk would. Must not know the browser. Used by the fixtures beside it, and by a person: `python -m tests.browser.site`.
+Hides: the bus, the server thread and the thread that lets the desk tick. `hold()` makes the desk fall silent,
+as a hung desk would. Must not know the browser. Used by the fixtures beside it, and by a person:
+`python -m tests.browser.site [workers]`.
 """
 
 from __future__ import annotations
@@ -27,11 +28,15 @@ READY_S = 10.0
 class Site:
     """A desk with its page. Use as a context manager; `link` logs in."""
 
-    def __init__(self, *, demo: bool = True, history: int = 120, tick_s: float = TICK_S, market: str = "SYNTHETIC") -> None:
+    def __init__(
+        self, *, demo: bool = True, history: int = 120, tick_s: float = TICK_S, market: str = "SYNTHETIC"
+    ) -> None:
         self.bus = InProcessBus()
         self._clock = _Backdated(history * 1_000_000_000)
         self.desk = FakeDesk(self.bus, now_ns=self._clock, demo=demo, market=market)
-        for left in range(history, 0, -1):  # a past, one sample a second, so that charts have something to show
+        for left in range(
+            history, 0, -1
+        ):  # a past, one sample a second, so that charts have something to show
             self._clock.behind_ns = left * 1_000_000_000
             self.desk.tick()
         self._clock.behind_ns = 0
@@ -61,7 +66,9 @@ class Site:
         """More running workers, on both markets by turns."""
         for number in range(count):
             symbol = ("BTC-USDT", "ETH-USDT")[number % 2]
-            spec = WorkerSpec("market_making", "standard", "paper", symbol, {"spread": 0.02}, name=f"maker {number + 1}")
+            spec = WorkerSpec(
+                "market_making", "standard", "paper", symbol, {"spread": 0.02}, name=f"maker {number + 1}"
+            )
             self.desk.start(self.desk.create(spec, by="test").id, by="test")
 
     def __enter__(self) -> Site:

@@ -64,6 +64,7 @@ async function send(method, path, body) {
 }
 
 async function answer(response) {
+  if (response.status === 401) location.reload(); // the server then shows its login page
   const isJson = /json/.test(response.headers.get("Content-Type") ?? "");
   const body = isJson ? await response.json().catch(() => null) : null;
   if (response.ok) return body;

@@ -3,6 +3,8 @@
 
 import { io } from "socket.io-client";
 
+const AGAIN_MS = 1000;
+
 export class Bus {
   #socket;
   #store;
@@ -16,7 +18,11 @@ export class Bus {
     this.#onLink = onLink;
     this.#socket = io({ transports: ["websocket", "polling"], withCredentials: true, reconnectionDelayMax: 3000 });
     this.#socket.on("connect", () => this.#connected());
-    this.#socket.on("disconnect", () => this.#say("down"));
+    this.#socket.on("disconnect", (reason) => {
+      this.#say("down");
+      // then the client would not try again by itself; the answer tells whether the login still counts
+      if (reason === "io server disconnect") setTimeout(() => this.#socket.connect(), AGAIN_MS);
+    });
     this.#socket.on("connect_error", (error) => this.#say(this.#socket.active ? "down" : "refused", error.message));
     for (const name of ["snapshot", "change"]) {
       this.#socket.on(name, ({ topic, data, published_ns: at }) => this.#store.put(topic, data, at ?? null));

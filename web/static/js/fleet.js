@@ -11,6 +11,7 @@ export class Fleet {
   #ids = [];
   #watchers = new Set();
   #loading = null;
+  #counted = null;
   isKnown = false;
 
   constructor(store, bus) {
@@ -18,9 +19,10 @@ export class Fleet {
     bus.want(["worker/*", "series/*"]);
     route.watch(() => this.#tell());
     store.listenAll((topic, data) => {
+      if (topic === "desk" && data) this.#count(data.workers);
       if (!topic.startsWith(PREFIX)) return;
       const id = topic.slice(PREFIX.length);
-      if ((data === undefined) === this.#ids.includes(id)) this.#change(id, data !== undefined);
+      if (this.isKnown && (data === undefined) === this.#ids.includes(id)) this.#change(id, data !== undefined);
     });
   }
 
@@ -64,6 +66,13 @@ export class Fleet {
     for (const worker of workers) this.#store.put(PREFIX + worker.id, worker);
     this.isKnown = true;
     this.#tell();
+  }
+
+  /** The desk counts another number than before and than we do: something was missed. */
+  #count(workers) {
+    const isNews = this.isKnown && workers !== this.#counted && workers !== this.#ids.length;
+    this.#counted = workers;
+    if (isNews) this.refresh();
   }
 
   #change(id, isThere) {

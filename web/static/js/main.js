@@ -24,7 +24,8 @@ const store = new Store();
 const bus = new Bus(store, (link) => {
   store.touch("link");
   notice();
-  if (link === "up" && fleet.isKnown) begin(); // a desk may have restarted meanwhile
+  // after a break a desk may be another, and after a refusal the login may be over
+  if (link === "refused" || (link === "up" && fleet.isKnown)) begin();
 });
 const fleet = new Fleet(store, bus);
 const context = { store, bus, fleet };
@@ -60,8 +61,7 @@ async function begin() {
     store.serverAheadMs = session.serverAheadMs;
     await fleet.refresh();
   } catch (error) {
-    if (error.status === 401) location.reload(); // the server then shows its login page
-    else setTimeout(begin, RETRY_MS);
+    if (error.status !== 401) setTimeout(begin, RETRY_MS);
   }
 }
 
@@ -69,6 +69,7 @@ async function begin() {
 function announce({ notices }) {
   const fresh = newestNotice === null ? [] : notices.filter(({ at_ns: at, level }) => at > newestNotice && level === "error");
   newestNotice = Math.max(newestNotice ?? 0, ...notices.map(({ at_ns: at }) => at));
+  if (store.get("desk")?.is_killed) return; // the banner says it all
   for (const notice of fresh.slice(0, 3)) toast(say(notice.text), "bad");
 }
 

@@ -75,15 +75,15 @@ export class Chart {
       cursor: { sync: { key: sync.key }, drag: { x: false, y: false }, y: false, points: { size: 5 } },
       scales: { x: { time: true } },
     });
-    const axes = (decimals, hasTime) => [
+    const axes = (decimals, hasTime, space = 16) => [
       { show: hasTime, stroke: colour("ink-3"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, size: 22, space: 84, font: font(), values: (_, ticks) => ticks.map(timeOf) },
-      { side: 1, size: AXIS_PX, stroke: colour("ink-3"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, font: font(), space: 26, values: (_, ticks) => ticks.map((v) => fixed(v.toFixed(decimals), decimals)) },
+      { side: 1, size: AXIS_PX, stroke: colour("ink-3"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, font: font(), space, values: (_, ticks) => ticks.map((v) => fixed(v.toFixed(decimals), decimals)) },
     ];
     const price = {
       ...base(height - 2 * small, false, 8),
       series: [{}, { stroke: colour("own"), width: 1 }, { stroke: colour("own"), width: 1 }, { stroke: colour("ink"), width: 1.25 }],
       bands: [{ series: [2, 1], fill: colour("own-wash") }],
-      axes: axes(decimalsOf(this.#worker.tick), false),
+      axes: axes(decimalsOf(this.#worker.tick), false, 26),
       hooks: { draw: [(plot) => this.#drawFills(plot, colour)] },
     };
     const inventory = {

@@ -64,7 +64,7 @@ async function kill(store, reason) {
   try {
     const receipt = await api.post("/api/kill", { reason });
     remember(receipt);
-    store.touch("desk");
+    store.put("desk", await api.get("/api/desk")); // the socket may be down: the banner must show all the same
     // confirmed, the banner says it; in doubt it is said twice
     if (!receipt.confirmed) toast(`${t("kill.done")} ${receiptLine(receipt)}`, "bad");
   } catch (error) {
