@@ -207,7 +207,7 @@ def _redis_url(text: str) -> Secret:
 def _database_url(text: str) -> Secret:
     if re.match(r"[A-Za-z][A-Za-z0-9_+]*://", text):
         return Secret(text)
-    raise ValueError("not a database address; one looks like sqlite:///trades.db or postgresql://host/name")
+    raise ValueError("not a database address; one looks like sqlite:///orders.db or postgresql://host/name")
 
 
 def _secret(least: int) -> Callable[[str], Secret]:
@@ -326,8 +326,8 @@ class Settings:
 
     @property
     def trade_log_url(self) -> Secret:
-        """Of the trade log: DATABASE_URL, else SQLite at DB_PATH, else trades.db in the data directory."""
-        return self.database_url or Secret(f"sqlite:///{self.db_path or self.data_dir / 'trades.db'}")
+        """Of the trade log: DATABASE_URL, else SQLite at DB_PATH, else orders.db in the data directory."""
+        return self.database_url or Secret(f"sqlite:///{self.db_path or self.data_dir / 'orders.db'}")
 
     @property
     def is_loopback(self) -> bool:

@@ -93,6 +93,7 @@ class OwnOrders:
         self._done: OrderedDict[str, Order] = OrderedDict()
         self._fill_lots: dict[str, int] = {}
         self._trades: set[tuple[str, str, str, str]] = set()
+        self._short: set[str] = set()
 
     # ------------------------------------------------------------------ reading
 
@@ -123,12 +124,7 @@ class OwnOrders:
 
     def short_of_fills(self) -> tuple[str, ...]:
         """Orders of which the venue said more was filled than we have heard fills for: a fill is missing."""
-        found = []
-        for orders in (self._live, self._done):
-            for order in orders.values():
-                if order.filled_lots > self._fill_lots.get(order.client_id, 0):
-                    found.append(order.client_id)
-        return tuple(found)
+        return tuple(sorted(self._short))
 
     # ------------------------------------------------------------------ what we do
 
@@ -211,6 +207,8 @@ class OwnOrders:
         filled = (
             order.filled_lots if report.filled_lots is None else max(order.filled_lots, report.filled_lots)
         )
+        if filled > self._fill_lots.get(order.client_id, 0):
+            self._short.add(order.client_id)
         return self._move(
             order,
             report.status,
@@ -237,6 +235,8 @@ class OwnOrders:
         order = self._live.get(fill.client_id) or self._done.get(fill.client_id)
         if order is not None:
             filled_lots = max(order.filled_lots, total)
+            if total >= filled_lots:
+                self._short.discard(fill.client_id)
             status = order.status
             if filled_lots >= order.lots:
                 status = _F
@@ -340,4 +340,5 @@ class OwnOrders:
         while len(self._done) > KEPT_DONE:
             gone, _ = self._done.popitem(last=False)
             self._fill_lots.pop(gone, None)
+            self._short.discard(gone)
         return order

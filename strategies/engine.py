@@ -55,6 +55,9 @@ from strategies.plan import Market, cancel_everything, cancel_what_adds, plan, w
 REFUSED_HOLD_S = 1.0  # pause of a side after the venue or the gate refused an order of it
 FUNDS_HOLD_S = 5.0  # and after it refused for lack of funds
 CANCEL_AGAIN_S = 1.0  # how soon a cancel that failed or is in doubt is sent again
+MISSING_FILL_S = (
+    1.0  # a report that names more than the fills we heard: how long the fills may still be under way
+)
 NEVER_NS = 2**63 - 1
 BOTH = (Side.BUY, Side.SELL)
 _LINKS = (
@@ -211,6 +214,7 @@ class Engine:
         self._next_id = next_id
         self._others_touch = others_touch
         self._dirty = False
+        self._short_ns: int | None = None
         self._refused: set[tuple[str, int | str]] = set()
         self.orders.restore(fills)
         for fill in fills:
@@ -343,6 +347,7 @@ class Engine:
             self._note_refusals(refused, now_ns)
         elif commands:
             self._refused = set()
+        self._look_for_missing_fills(now_ns)
         self._set_wake(now_ns)
         return Step(self.worker, self._seq, event, self._wished, approved, refused, self._silent, notes)
 
@@ -481,10 +486,20 @@ class Engine:
                 self._dirty = True  # try again at the next book, whatever its touch
         self._silent = tuple(silent)
 
+    def _look_for_missing_fills(self, now_ns: int) -> None:
+        """Ask for reconciliation, once, when a fill that a report implies does not come."""
+        if not self.orders.short_of_fills():
+            self._short_ns = None
+        elif self._short_ns is None:
+            self._short_ns = now_ns
+        elif now_ns - self._short_ns >= int(MISSING_FILL_S * 1e9):
+            self._short_ns = now_ns
+            self.needs_reconcile = True
+
     def _set_wake(self, now_ns: int) -> None:
-        wake = NEVER_NS
+        wake = NEVER_NS if self._short_ns is None else self._short_ns + int(MISSING_FILL_S * 1e9)
         if self.trading is Trading.RUN:
-            wake = now_ns + int(self._shared.interval_s * 1e9)
+            wake = min(wake, now_ns + int(self._shared.interval_s * 1e9))
             if self.book is not None:
                 stale = self.book.recv_ns + self.gate.max_age_ns + 1
                 if stale > now_ns:

@@ -292,7 +292,7 @@ def test_the_trade_log_goes_where_it_is_told_or_into_the_data_directory(tmp_path
         s = load(argv, environ, beside=tmp_path)
         return s.db_enabled, s.trade_log_url.reveal()
 
-    assert where((), {"ENABLE_DATABASE": "1"}) == (True, f"sqlite:///{tmp_path}/data/trades.db")
+    assert where((), {"ENABLE_DATABASE": "1"}) == (True, f"sqlite:///{tmp_path}/data/orders.db")
     assert where(("--disable-db",), {"ENABLE_DATABASE": "1"})[0] is False
     assert where(("--enable-db",), {"DB_PATH": "/x/orders.db"}) == (True, "sqlite:////x/orders.db")
     assert where(("--enable-db",), {"DATABASE_URL": "postgresql://h/n"}) == (True, "postgresql://h/n")
