@@ -157,7 +157,11 @@ def _pages(app: Flask, auth: Auth, settings: WebSettings) -> None:
     @app.get("/login", endpoint="login")
     def login() -> Response:
         page = render_template(
-            "login.html", desk_name=settings.desk, lang=_language(), has_password=auth.has_password
+            "login.html",
+            desk_name=settings.desk,
+            lang=_language(),
+            has_password=auth.has_password,
+            is_logged_in=g.caller is not None,
         )
         return Response(page, content_type="text/html; charset=utf-8")
 

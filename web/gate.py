@@ -60,16 +60,20 @@ class Wire:
         return self._can_offer
 
     def send(self, frame: bytes) -> int:
-        """Send all of it, waiting at most SEND_S for room. Raises OSError when the viewer takes nothing."""
+        """Send all of it, waiting at most SEND_S for room.
+
+        Raises BrokenPipeError when the viewer takes nothing or is gone: of all errors of a socket the one that
+        the WebSocket library expects when it says goodbye.
+        """
         with self._lock:
             try:
                 if self._rest:
                     rest, self._rest = self._rest, b""
                     self._sock.sendall(rest)
                 self._sock.sendall(frame)
-            except OSError:
+            except OSError as error:
                 self.cut()
-                raise
+                raise BrokenPipeError(str(error)) from None
         return len(frame)
 
     def offer(self, frame: bytes) -> bool:

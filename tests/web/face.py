@@ -107,8 +107,11 @@ class Heard:
         return self.of(event, topic)[-1]
 
     def close(self) -> None:
+        wires = [self.io.eio.ws]
         self.io.disconnect()
         self.io.shutdown()
+        for wire in {*wires, self.io.eio.ws} - {None}:
+            wire.shutdown()  # the library leaves it to the garbage when the server hangs up first
 
 
 Serve = Callable[..., Face]

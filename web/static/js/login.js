@@ -21,9 +21,13 @@ const secret = document.getElementById("secret");
 const said = document.getElementById("said");
 const text = TEXT[chosenLanguage()];
 
+/** What the page behind was set to, if it ever was. */
+function kept(key) {
+  try { return localStorage.getItem(`makerdeck.${key}`); } catch { return null; }
+}
+
 function chosenLanguage() {
-  let wanted = null;
-  try { wanted = localStorage.getItem("makerdeck.lang"); } catch { /* no storage: the server's choice stands */ }
+  const wanted = kept("lang");
   return wanted in TEXT ? wanted : document.documentElement.lang in TEXT ? document.documentElement.lang : "en";
 }
 
@@ -50,16 +54,16 @@ function enter() {
   location.replace("/"); // replaces this entry: going back does not come here again
 }
 
-async function begin() {
+function begin() {
   document.documentElement.lang = chosenLanguage();
+  document.documentElement.dataset.theme = kept("theme") === "light" ? "light" : "dark";
   for (const element of document.querySelectorAll("[data-text]")) element.textContent = text[element.dataset.text];
   const token = new URLSearchParams(location.hash.slice(1)).get("token");
   if (token) {
     history.replaceState(null, "", location.pathname); // out of the address bar and the history at once
     return logIn({ token });
   }
-  const session = await fetch("/api/session", { credentials: "same-origin" }).catch(() => null);
-  if (session?.ok) return enter();
+  if (form.dataset.in === "yes") return enter();
   secret.focus();
 }
 
