@@ -317,20 +317,20 @@ def test_everything_holds_on_a_long_walk(seed: int) -> None:
 
 
 @given(steps, st.sampled_from(SELF_TRADE_MODES), st.sampled_from(["0.0002", "-0.0001"]))
-@settings(max_examples=300)
+@settings(max_examples=120)
 def test_money_volume_and_price_hold_without_delays(script: list[object], mode: str, maker: str) -> None:
     Run(mode, maker).run(script)
 
 
 @given(steps, st.integers(0, 3), st.sampled_from([0.0, 1.5, 7.0]))
-@settings(max_examples=300)
+@settings(max_examples=120)
 def test_they_hold_with_delays_and_faults(script: list[object], seed: int, delay_ms: float) -> None:
     odds = {fault: 0.06 for fault in Fault if fault not in READ_FAULTS}
     Run(odds=odds, seed=seed, delay_ms=delay_ms).run(script)
 
 
 @given(steps, st.integers(0, 3))
-@settings(max_examples=100)
+@settings(max_examples=60)
 def test_the_same_inputs_and_seed_give_the_same_events(script: list[object], seed: int) -> None:
     odds = {fault: 0.06 for fault in Fault if fault not in READ_FAULTS}
     first, second = Run(odds=odds, seed=seed, delay_ms=3.0), Run(odds=odds, seed=seed, delay_ms=3.0)
@@ -340,7 +340,7 @@ def test_the_same_inputs_and_seed_give_the_same_events(script: list[object], see
 
 
 @given(steps)
-@settings(max_examples=100)
+@settings(max_examples=60)
 def test_each_account_hears_of_its_own_orders_in_order(script: list[object]) -> None:
     run = Run(delay_ms=3.0)
     run.run(script)

@@ -31,6 +31,7 @@ class PaperOrder:
         "account",
         "accepted_ns",
         "ahead",
+        "changed_ns",
         "client_id",
         "closed_ns",
         "filled",
@@ -75,7 +76,7 @@ class PaperOrder:
         self.post_only = post_only
         self.status = Status.OPEN
         self.reason = ""
-        self.accepted_ns = accepted_ns
+        self.accepted_ns = self.changed_ns = accepted_ns
         self.closed_ns = 0
         self.is_twice = False
         self.is_mute = False
@@ -86,7 +87,8 @@ class PaperOrder:
         """Lots that may still fill."""
         return self.lots - self.filled
 
-    def report(self, at_ns: int) -> OrderReport:
+    def report(self) -> OrderReport:
+        """As it is, with the time of its last change."""
         return OrderReport(
             self.client_id,
             self.instrument.id,
@@ -96,7 +98,7 @@ class PaperOrder:
             self.status,
             self.filled,
             self.venue_id,
-            at_ns,
+            self.changed_ns,
             self.reason,
         )
 
@@ -194,7 +196,7 @@ class PaperAccount:
 
     def close(self, order: PaperOrder, at_ns: int) -> None:
         self.open.pop(order.client_id, None)
-        order.closed_ns = at_ns
+        order.closed_ns = order.changed_ns = at_ns
         self.release(order)
         self._closed[order.client_id] = order
         if len(self._closed) > KEPT_CLOSED:
@@ -244,5 +246,5 @@ class PaperAccount:
             Status.OPEN,
             order.filled - since,
             order.venue_id,
-            as_of_ns,
+            min(order.changed_ns, as_of_ns),
         )

@@ -252,12 +252,12 @@ class PaperVenue:
             as_of_ns = min(as_of_ns, account.list_as_of_ns)
         return account.open_reports(instrument, as_of_ns, at_ns)
 
-    def order(self, name: str, instrument: InstrumentId, client_id: str, at_ns: int) -> OrderReport:
+    def order(self, name: str, instrument: InstrumentId, client_id: str) -> OrderReport:
         """Raises UnknownOrder."""
         found = self.open_account(name).find(client_id)
         if found is None or found.instrument.id != instrument:
             raise UnknownOrder(f"paper knows no order {client_id} in {instrument.symbol}")
-        return found.report(at_ns)
+        return found.report()
 
     def fills(self, name: str, instrument: InstrumentId, since_ns: int) -> tuple[Fill, ...]:
         if instrument not in self.markets:
@@ -280,6 +280,7 @@ class PaperVenue:
         rate = instrument.maker_fee if is_maker else instrument.taker_fee
         fee = instrument.value(ticks, lots) * rate
         account.settle(order, ticks, lots, fee)
+        order.changed_ns = at_ns
         self._trades += 1
         fill = Fill(
             f"{self.settings.venue_run}-{self._trades}",
@@ -302,7 +303,7 @@ class PaperVenue:
         self._changed = True
         heard_ns = at_ns + self._hear_ns
         self._push(heard_ns, order, FillHeard(heard_ns, fill))
-        self._push(heard_ns, order, OrderHeard(heard_ns, order.report(at_ns)))
+        self._push(heard_ns, order, OrderHeard(heard_ns, order.report()))
 
     def ended(self, order: PaperOrder, status: Status, reason: str, at_ns: int) -> None:
         """An order left the book (`matching.Desk`)."""
@@ -311,7 +312,7 @@ class PaperVenue:
         self.accounts[order.account].close(order, at_ns)
         self._changed = True
         heard_ns = at_ns + self._hear_ns
-        self._push(heard_ns, order, OrderHeard(heard_ns, order.report(at_ns)))
+        self._push(heard_ns, order, OrderHeard(heard_ns, order.report()))
 
     # ------------------------------------------------------------------ commands, as they arrive
 
@@ -408,6 +409,7 @@ class PaperVenue:
             no = self._too_poor(account, order)
             order.ticks, order.lots = was
             raise no
+        order.changed_ns = at_ns
         self._changed = True
         if keeps_place:
             _mark(order, fault)
@@ -515,7 +517,7 @@ class PaperVenue:
             told_ns = at_ns + self._hear_ns
             if fault is Fault.EARLY_FILL and heard_ns is not None:
                 told_ns = heard_ns  # held back with the answer
-            self._push(told_ns, order, OrderHeard(told_ns, order.report(at_ns)))
+            self._push(told_ns, order, OrderHeard(told_ns, order.report()))
 
     def _answer(
         self,

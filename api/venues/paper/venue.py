@@ -271,7 +271,7 @@ class SteppedPaper:
 
     def order(self, account: str, instrument: InstrumentId, client_id: str) -> OrderReport:
         self.core.check_read()
-        return self.core.order(account, instrument, client_id, self.core.now_ns)
+        return self.core.order(account, instrument, client_id)
 
     def fills(self, account: str, instrument: InstrumentId, since_ns: int) -> tuple[Fill, ...]:
         self.core.check_read()
@@ -445,7 +445,7 @@ class ThreadedPaper:
     def order(self, account: str, instrument: InstrumentId, client_id: str) -> OrderReport:
         with self._lock:
             self.core.check_read()
-            return self.core.order(account, instrument, client_id, self._clock.now_ns())
+            return self.core.order(account, instrument, client_id)
 
     def fills(self, account: str, instrument: InstrumentId, since_ns: int) -> tuple[Fill, ...]:
         with self._lock:
