@@ -432,9 +432,7 @@ def _single_process(settings: config.Settings, token: str) -> int:
 
     def ready(port: int) -> None:
         link = _web_settings(settings, token).link(port)
-        print(
-            f"makerdeck is running on paper (single process). Open:\n\n    {link}\n\nCtrl-C stops it."
-        )
+        print(f"makerdeck is running on paper (single process). Open:\n\n    {link}\n\nCtrl-C stops it.")
         _open_browser(settings, link)
 
     try:
@@ -498,8 +496,6 @@ def _session(settings: config.Settings) -> Session:
     """
     from api.desk import DeskUnreachable
     from database.place import DataDirBusy, lock_data_dir, open_data_dir
-    from quote.bus import InProcessBus, open_bus
-    from strategies.host import Host
 
     settings = open_data_dir(settings)
     try:
@@ -514,11 +510,16 @@ def _session(settings: config.Settings) -> Session:
         url = facts["redis"] or (settings.redis_url.reveal() if settings.redis_url is not None else None)
         if url is None:
             raise DeskUnreachable("that desk uses a Redis of its operator: give its REDIS_URL") from None
+        from quote.bus import open_bus
+
         try:
             bus = open_bus(url, facts["namespace"])
         except BadInput as error:
             raise DeskUnreachable(str(error)) from None
         return _Attached(_desk_over(bus), bus)
+    from quote.bus import InProcessBus  # only now: an attached terminal needs nothing of the trading side
+    from strategies.host import Host
+
     own = InProcessBus()
     try:
         host = Host(_host_settings(settings, _desk_name(settings.data_dir)), own)
@@ -615,14 +616,14 @@ def _direct(settings: config.Settings) -> int:
         ]
         for worker in workers:
             desk.start(worker.id, by="direct")
-        began_ns, shown_ns = host.clock.now_ns(), host.clock.now_ns()
+        began_ns = host.clock.now_ns()
+        told: set[str] = set()
         while not stop.wait(settings.interval_s):
             for worker in workers:
-                fills = tuple(f for f in desk.fills(worker_id=worker.id).fills if f.venue_ns > shown_ns)
-                printer.round(
-                    desk.worker(worker.id), desk.orders(worker.id), fills[::-1], host.clock.now_ns()
-                )
-            shown_ns = host.clock.now_ns()
+                newest = desk.fills(worker_id=worker.id, limit=1000).fills
+                fills = tuple(f for f in reversed(newest) if f.trade_id not in told)
+                told.update(f.trade_id for f in fills)
+                printer.round(desk.worker(worker.id), desk.orders(worker.id), fills, host.clock.now_ns())
             if all(desk.worker(w.id).state in ("stopped", "halted", "failed") for w in workers):
                 break
         for worker in workers:
