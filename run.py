@@ -5,12 +5,13 @@
     run.py --symbol S ...       a direct run without any face; on a tape with --tape it is deterministic
 
 Imported by nobody. Heavy imports wait until the face that needs them is chosen. Exit codes: 0 fine, 2 bad
-input, 5 the desk could not be reached or started, 7 orders in doubt at the end, 130 interrupted; `cli.main`
-lists the terminal's.
+input, 4 refused because it does not fit the present state (a kill that is latched), 5 the desk could not be
+reached or started, 7 orders in doubt at the end, 130 interrupted; `cli.main` lists the terminal's.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -24,13 +25,15 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import config
-from api.errors import BadInput, BadInputs, ExchangeError
+from api.errors import BadInput, BadInputs, Conflict, ExchangeError
 
 if TYPE_CHECKING:
+    from api.desk import WorkerSpec, WorkerView
     from api.supervise import Child, Inherited
+    from cli.direct import RoundPrinter
     from cli.session import Session
     from quote.bus import Bus
     from strategies.host import Host, HostSettings
@@ -42,7 +45,8 @@ DESK_FILE = "desk.json"  # how a terminal finds a running desk; no secrets in it
 DESK_END_S = 25.0  # longer than the desk's own deadline for confirmed cancels
 WEB_END_S = 5.0
 DESK_STARTS = 5  # restarts of a crashed desk before the supervisor gives up
-OK, BAD_INPUT, UNREACHABLE, IN_DOUBT, INTERRUPTED = 0, 2, 5, 7, 130
+ROUND_LOOK_S = 0.1  # how soon a direct run sees that its time is over
+OK, BAD_INPUT, CONFLICT, UNREACHABLE, IN_DOUBT, INTERRUPTED = 0, 2, 4, 5, 7, 130
 
 log = logging.getLogger("makerdeck.run")
 
@@ -66,6 +70,9 @@ def main() -> int:
         return _refuse(*(str(one) for one in error.errors))
     except BadInput as error:
         return _refuse(str(error))
+    except Conflict as error:
+        _refuse(str(error))
+        return CONFLICT
 
 
 def _inherited() -> tuple[Inherited | None, Mapping[str, str]]:
@@ -158,6 +165,7 @@ def _supervise(settings: config.Settings) -> int:
     from quote.redis_server import start_redis
     from web.port import free_port
 
+    _check_market(settings)
     settings = open_data_dir(settings)
     with lock_data_dir(settings.data_dir):
         _warn_of_unused(settings)
@@ -181,6 +189,20 @@ def _supervise(settings: config.Settings) -> int:
             return _Supervisor(settings, token, redis.url, redis).run()
         finally:
             redis.stop()
+
+
+def _check_market(settings: config.Settings) -> None:
+    """Look at the tape and the instruments file before anything is made or started.
+
+    Raises BadInput: one of them cannot be used.
+    """
+    from api.venues.paper.instruments import Listing, load_instruments
+    from quote.tape import open_tape
+
+    file = settings.paper_instruments
+    listing = Listing() if file is None else load_instruments(file)
+    if settings.tapes:
+        open_tape(settings.tapes).carried(listing.instruments)
 
 
 def _warn_of_unused(settings: config.Settings) -> None:
@@ -211,7 +233,8 @@ class _Supervisor:
                 self._start("desk")
                 port = self._start("web")["port"]
             except NotReady as error:
-                print(f"makerdeck: {error}", file=sys.stderr)
+                if error.returncode != BAD_INPUT:  # then the child has told what is wrong
+                    print(f"makerdeck: {error}", file=sys.stderr)
                 return error.returncode or UNREACHABLE
             self._write_desk_file()
             self._announce(int(port))
@@ -497,6 +520,7 @@ def _session(settings: config.Settings) -> Session:
     from api.desk import DeskUnreachable
     from database.place import DataDirBusy, lock_data_dir, open_data_dir
 
+    _check_market(settings)
     settings = open_data_dir(settings)
     try:
         lock = lock_data_dir(settings.data_dir)
@@ -585,73 +609,84 @@ def _direct(settings: config.Settings) -> int:
     from cli.direct import RoundPrinter
     from database.place import lock_data_dir, open_data_dir
     from quote.bus import InProcessBus
-    from strategies.host import Host
+    from strategies.host import Host, check_specs
 
-    settings, is_temporary = _direct_data_dir(settings)
+    params = _direct_params(settings)
+    specs = [
+        WorkerSpec("market_making", settings.strategy, settings.exchange, symbol, params)
+        for symbol in settings.symbols
+    ]
+    check_specs(_host_settings(settings, "direct"), specs)
+    is_temporary = settings.is_data_dir_fresh  # it keeps nothing unless a data directory was named
     settings = open_data_dir(settings)
-    lock = lock_data_dir(settings.data_dir)
     stop = _until_signal()
     out = sys.stderr if settings.json_output else sys.stdout
     printer = RoundPrinter(out, out.isatty())
-    bus = InProcessBus()
-    host = Host(_host_settings(settings, "direct"), bus)
-    clean = False
+    clean = True
     try:
-        host.start()
+        with lock_data_dir(settings.data_dir), contextlib.ExitStack() as ending:
+            bus = InProcessBus()
+            ending.callback(bus.close)
+            host = Host(_host_settings(settings, "direct"), bus)
+            clean = False
+            try:
+                host.start()
+                views, seconds = _direct_rounds(settings, host, specs, stop, printer, out)
+            finally:
+                clean = host.close()
+    finally:
+        if is_temporary and clean:
+            shutil.rmtree(settings.data_dir, ignore_errors=True)
+    print(printer.report(views, seconds), file=out, flush=True)
+    if settings.json_output:
+        import msgspec
+
+        sys.stdout.write(msgspec.json.encode({"schema": 1, "workers": views}).decode() + "\n")
+    return OK if clean else IN_DOUBT
+
+
+def _direct_rounds(
+    settings: config.Settings,
+    host: Host,
+    specs: list[WorkerSpec],
+    stop: threading.Event,
+    printer: RoundPrinter,
+    out: TextIO,
+) -> tuple[list[WorkerView], float]:
+    """Run these workers until their time is over or `stop` is set; how each ended, and seconds passed.
+
+    Workers that were stopped are deleted again; their fills stay in a data directory that was named.
+    """
+    desk, clock = host.desk, host.clock
+    workers: list[WorkerView] = []
+    try:
+        for spec in specs:
+            workers.append(desk.create(spec, by="direct"))
         print(f"makerdeck direct run on {settings.env}, {', '.join(settings.symbols)}", file=out, flush=True)
-        desk, params = host.desk, _direct_params(settings)
-        workers = [
-            desk.create(
-                WorkerSpec(
-                    "market_making",
-                    settings.strategy,
-                    settings.exchange,
-                    symbol,
-                    params,
-                    name=f"direct {symbol}",
-                ),
-                by="direct",
-            )
-            for symbol in settings.symbols
-        ]
         for worker in workers:
             desk.start(worker.id, by="direct")
-        began_ns = host.clock.now_ns()
+        began_ns = clock.now_ns()
         told: set[str] = set()
-        while not stop.wait(settings.interval_s):
-            for worker in workers:
-                newest = desk.fills(worker_id=worker.id, limit=1000).fills
-                fills = tuple(f for f in reversed(newest) if f.trade_id not in told)
-                told.update(f.trade_id for f in fills)
-                printer.round(desk.worker(worker.id), desk.orders(worker.id), fills, host.clock.now_ns())
-            if all(desk.worker(w.id).state in ("stopped", "halted", "failed") for w in workers):
+        rounds = 1
+        while not stop.wait(ROUND_LOOK_S):
+            is_over = all(desk.worker(w.id).state in ("stopped", "halted", "failed") for w in workers)
+            if is_over or clock.now_ns() - began_ns >= rounds * settings.interval_s * 1e9:
+                rounds += 1
+                for worker in workers:
+                    newest = desk.fills(worker_id=worker.id, limit=1000).fills
+                    fills = tuple(f for f in reversed(newest) if f.trade_id not in told)
+                    told.update(f.trade_id for f in fills)
+                    printer.round(desk.worker(worker.id), desk.orders(worker.id), fills, clock.now_ns())
+            if is_over:
                 break
         for worker in workers:
             desk.stop(worker.id, by="direct")
         views = [desk.worker(worker.id) for worker in workers]
-        seconds = (host.clock.now_ns() - began_ns) / 1e9
-        print(printer.report(views, seconds), file=out, flush=True)
-        if settings.json_output:
-            import msgspec
-
-            sys.stdout.write(msgspec.json.encode({"schema": 1, "workers": views}).decode() + "\n")
-        for view in views:
-            if view.state == "stopped":
-                desk.delete(view.id, by="direct")
+        return views, (clock.now_ns() - began_ns) / 1e9
     finally:
-        clean = host.close()
-        bus.close()
-        lock.release()
-        if is_temporary and clean:
-            shutil.rmtree(settings.data_dir, ignore_errors=True)
-    return OK if clean else IN_DOUBT
-
-
-def _direct_data_dir(settings: config.Settings) -> tuple[config.Settings, bool]:
-    """A direct run keeps nothing unless a data directory was named."""
-    if settings.is_data_dir_fresh:
-        return settings, True
-    return settings, False
+        for worker in workers:
+            if desk.worker(worker.id).state == "stopped":
+                desk.delete(worker.id, by="direct")
 
 
 def _direct_params(settings: config.Settings) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import gzip
 import heapq
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -23,6 +23,7 @@ from typing import BinaryIO, cast
 import msgspec
 
 from api.errors import BadInput
+from api.types import Instrument
 from api.venues import binance_spot as wire
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -68,6 +69,22 @@ class Tape:
         if len(streams) == 1:
             return streams[0]
         return heapq.merge(*streams, key=_recv_ns)
+
+    def carried(self, listed: Iterable[Instrument]) -> tuple[Instrument, ...]:
+        """Those of the venue's instruments that are on the tape, in the venue's order.
+
+        Raises BadInput when a market of the tape is not listed.
+        """
+        known = tuple(listed)
+        found = tuple(one for one in known if one.venue_symbol in self.symbols)
+        strange = sorted(set(self.symbols) - {one.venue_symbol for one in found})
+        if strange:
+            raise BadInput(
+                "tape",
+                f"the paper venue does not list {', '.join(strange)}; listed: "
+                f"{', '.join(one.venue_symbol for one in known)}",
+            )
+        return found
 
     def clock_offset_ms(self, symbol: str) -> float | None:
         """Receive time minus exchange time of this market at its smallest, ms; negative when the recorder's

@@ -35,6 +35,7 @@ from quote.feed import FrameSource, LiveSource, SyntheticSource, TapeSource, pro
 from quote.market import MarketPublisher
 from quote.room import Room, to_inbox
 from quote.tape import open_tape
+from strategies import STRATEGIES
 from strategies.desk import LocalDesk
 from strategies.lane import Lane, LaneItem, LaneService
 from strategies.roster import Parts
@@ -80,6 +81,37 @@ class HostSettings:
     has_trade_log: bool = False
     trade_log_url: str | None = field(default=None, repr=False)
     live_market: bool = True
+
+
+def check_specs(s: HostSettings, specs: Sequence[WorkerSpec]) -> None:
+    """Look at workers that are to be made before anything is: parameters, symbols, sizes.
+
+    A venue in another process has a list of its own, so symbols and sizes are left to the desk then.
+
+    Raises:
+        BadInputs: every mistake found.
+    """
+    listing = Listing() if s.paper_file is None else load_instruments(s.paper_file)
+    by_symbol = {instrument.symbol: instrument for instrument in listing.instruments}
+    errors: list[BadInput] = []
+    for spec in specs:
+        strategy = STRATEGIES[spec.strategy]
+        try:
+            quantity, _ = strategy.order_size(strategy.parse(spec.params))
+        except BadInputs as error:
+            errors.extend(one for one in error.errors if one.field not in {e.field for e in errors})
+            continue
+        instrument = by_symbol.get(spec.symbol)
+        if s.paper_url is not None:
+            continue
+        if instrument is None:
+            known = ", ".join(sorted(by_symbol))
+            errors.append(BadInput("symbol", f"{spec.symbol!r} is unknown at {spec.venue}; allowed: {known}"))
+        elif quantity is not None and quantity < instrument.min_qty:
+            text = f"{quantity:f} {instrument.base} is below the venue's minimum; allowed: at least "
+            errors.append(BadInput("params.quantity", f"{text}{instrument.min_qty:f}"))
+    if errors:
+        raise BadInputs(tuple(errors))
 
 
 class Host:
@@ -233,14 +265,7 @@ class Host:
             make = lambda markets: frames  # noqa: E731
         elif tape is not None:
             label, together = "REPLAY", True
-            instruments = [i for i in instruments if i.venue_symbol in tape.symbols]
-            unlisted = set(tape.symbols) - {i.venue_symbol for i in instruments}
-            if unlisted:
-                raise BadInput(
-                    "tape",
-                    f"the paper venue does not list {', '.join(sorted(unlisted))}; listed: "
-                    f"{', '.join(i.venue_symbol for i in self.instruments.values())}",
-                )
+            instruments = tape.carried(instruments)
             make = lambda markets: TapeSource(tape, clock, s.speed, s.at_end)  # noqa: E731
         elif s.live_market and probe_live(PROBE_S):
             label = "LIVE"

@@ -78,10 +78,7 @@ class TapeSession:
         listing = Listing() if paper_file is None else load_instruments(paper_file)
         tape = open_tape(tapes)
         by_symbol = {i.symbol: i for i in listing.instruments}
-        on_tape = {i.symbol: i for i in listing.instruments if i.venue_symbol in tape.symbols}
-        unlisted = set(tape.symbols) - {i.venue_symbol for i in on_tape.values()}
-        if unlisted:
-            raise BadInput("tape", f"the paper venue does not list {', '.join(sorted(unlisted))}")
+        on_tape = {i.symbol: i for i in tape.carried(listing.instruments)}
         wrong = [s for s in symbols if s not in on_tape]
         if wrong:
             what = "is not on the tape" if wrong[0] in by_symbol else "is unknown"

@@ -21,6 +21,7 @@ Cut = Callable[[Path, float], Path]
 TICK, LOT = Decimal("0.01"), Decimal("0.00001")  # of BTC-USDT at the paper venue
 TIGHT = ("--exchange", "paper", "--spread", "0.002", "--max-orders", "3", "--quantity", "0.01", "--seed", "7")
 AMOUNTS = ("total", "realized", "unrealized", "fees")
+Touch = tuple[Decimal, Decimal, Decimal, Decimal]  # bid, its size, ask, its size
 MARKET_KEYS = {
     "diffs_applied",
     "resyncs",
@@ -52,7 +53,7 @@ def on_tape(family: Family, *words: str, tape: Path, **more: Any) -> Program:
     return family.run(*TIGHT, "--tape", str(tape), "--speed", "max", "--json", *words, **more)
 
 
-# ------------------------------------------------------------------------------------------ the whole recordings
+# --------------------------------------------------------------------------------------- the whole recordings
 
 
 @pytest.mark.slow
@@ -129,7 +130,7 @@ def test_another_spread_or_another_seat_is_another_hash(
     assert reports[0] == reports[2]
 
 
-# ------------------------------------------------------------------------------------------- against the raw tape
+# --------------------------------------------------------------------------------------- against the raw tape
 
 
 def test_no_fill_is_better_than_the_raw_tape_allows(
@@ -161,14 +162,13 @@ def test_no_fill_is_better_than_the_raw_tape_allows(
 
 @dataclass
 class Moment:
-    """Everything the tape says at one receive time: its trades, and the opposite side's sizes after and
-    before it."""
+    """Everything the tape says at one receive time: its trades, and the sizes on both sides."""
 
     ns: int
     trades: list[tuple[bool, Decimal, Decimal]] = field(default_factory=list)  # seller aggressed, price, size
     bids: dict[Decimal, Decimal] = field(default_factory=dict)
     asks: dict[Decimal, Decimal] = field(default_factory=dict)
-    touch: tuple[Decimal, Decimal, Decimal, Decimal] | None = None
+    touch: Touch | None = None
 
 
 @dataclass(frozen=True)
@@ -198,8 +198,8 @@ def replay(tape: Path) -> Iterator[Moment]:
     """The raw tape, moment by moment, by a reader of its own: a dict a side, nothing clever."""
     bids: dict[Decimal, Decimal] = {}
     asks: dict[Decimal, Decimal] = {}
-    touch = None
-    moment = None
+    touch: Touch | None = None
+    moment: Moment | None = None
     for line in tape.read_bytes().splitlines():
         ns, _, raw = line.partition(b" ")
         told = json.loads(raw)
@@ -218,15 +218,16 @@ def replay(tape: Path) -> Iterator[Moment]:
         elif data.get("e") == "trade":
             moment.trades.append((data["m"], Decimal(data["p"]), Decimal(data["q"])))
         else:
-            touch = tuple(Decimal(data[key]) for key in "bBaA")  # type: ignore[assignment]
+            touch = (Decimal(data["b"]), Decimal(data["B"]), Decimal(data["a"]), Decimal(data["A"]))
             moment.touch = touch
     if moment is not None:
         yield moment
 
 
 def assert_possible(fills: list[StoredFill], is_bid: bool, moment: Moment) -> None:
-    """Fills of one side at one moment: each was reached by a trade or by the opposite side's touch, and all of
-    them together are no more than what traded or stood there."""
+    """Fills of one side at one moment: each was reached by a trade or by the opposite side's touch, and all
+    of them together are no more than what traded or stood there.
+    """
     reached = [(price, size) for seller_aggressed, price, size in moment.trades if seller_aggressed is is_bid]
     standing = {p: q for p, q in (moment.asks if is_bid else moment.bids).items() if q}
     if moment.touch is not None:
@@ -239,8 +240,8 @@ def assert_possible(fills: list[StoredFill], is_bid: bool, moment: Moment) -> No
             moment.ns,
         )
     limit = max(fill.price for fill in fills) if is_bid else min(fill.price for fill in fills)
-    there = sum(q for p, q in reached if (p <= limit if is_bid else p >= limit))
-    there += sum(q for p, q in standing.items() if (p <= limit if is_bid else p >= limit))
+    offered = [*reached, *standing.items()]
+    there = sum(q for p, q in offered if (p <= limit if is_bid else p >= limit))
     assert sum(fill.qty for fill in fills) <= there, (fills, moment.ns)
 
 
@@ -268,7 +269,7 @@ def totals(tape: Path) -> Totals:
     return found
 
 
-# ---------------------------------------------------------------------------------------------- time, stop, words
+# ------------------------------------------------------------------------------------------ time, stop, words
 
 
 def test_duration_and_interval_count_the_tapes_own_time(family: Family, btc_tape: Path, cut: Cut) -> None:
