@@ -411,12 +411,10 @@ class FakeDesk:
             errors += wrong
             if errors:
                 raise BadInputs(tuple(errors))
-            if spec.id in self._workers:
-                raise Conflict(f"there is a worker {spec.id} already")
+            if spec.name and spec.name in {worker.spec.name for worker in self._workers.values()}:
+                raise BadInput("name", f"{spec.name!r} is taken by another worker")
             self._made += 1
-            spec = replace(
-                spec, id=spec.id or self._made_id(), params=params, limits={"max_position": "0.1", **limits}
-            )
+            spec = replace(spec, id=self._made_id(), params=params, limits={"max_position": "0.1", **limits})
             worker = _Worker(replace(spec, name=spec.name or spec.id))
             worker.versions.append(self._version(worker, by, "created"))
             self._workers[spec.id] = worker

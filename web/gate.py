@@ -62,8 +62,8 @@ class Wire:
     def send(self, frame: bytes) -> int:
         """Send all of it, waiting at most SEND_S for room.
 
-        Raises BrokenPipeError when the viewer takes nothing or is gone: of all errors of a socket the one that
-        the WebSocket library expects when it says goodbye.
+        Raises BrokenPipeError when the viewer takes nothing or is gone: of all errors of a socket the one
+        that the WebSocket library expects when it says goodbye.
         """
         with self._lock:
             try:

@@ -84,14 +84,24 @@ def body_of(problem: Problem) -> dict[str, Any]:
 
 def answer(problem: Problem) -> Response:
     """The HTTP answer of a problem. On the four old endpoints it also has their `success` and `message`."""
-    if request.blueprint == "legacy" and problem.status == 409:
-        problem.status = 400  # the old answer to a second start
-    body = body_of(problem)
     if request.blueprint == "legacy":
-        body |= {"success": False, "message": problem.detail}
+        problem = _in_old_words(problem)
+        body = body_of(problem) | {"success": False, "message": problem.detail}
+    else:
+        body = body_of(problem)
     response = Response(msgspec.json.encode(body), status=problem.status, content_type=MEDIA_TYPE)
     response.headers.update(problem.headers)
     return response
+
+
+def _in_old_words(problem: Problem) -> Problem:
+    """The old endpoints know 400 for a second start, and fields without the `params` they have here."""
+    return Problem(
+        400 if problem.status == 409 else problem.status,
+        problem.detail.replace("params.", ""),
+        tuple((field.removeprefix("params."), message) for field, message in problem.errors),
+        problem.headers,
+    )
 
 
 def problem_of(error: Exception) -> Problem:

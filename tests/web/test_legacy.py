@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import requests
 
+from api.desk import WorkerView
 from api.errors import BadInput
 from tests.web.face import TOKEN, Face, until
 from web.rest.legacy import canonical_symbol
@@ -53,6 +54,11 @@ def status(face: Face) -> Any:
     return face.http.get(face.url + "/api/status").json()
 
 
+def default_of(face: Face) -> WorkerView:
+    (found,) = [worker for worker in face.desk.workers() if worker.name == "default"]
+    return found
+
+
 def test_before_the_first_start_it_says_so_in_the_old_shape(face: Face) -> None:
     assert status(face) == {
         "running": False,
@@ -85,7 +91,7 @@ def test_a_start_answers_in_the_old_shape_and_runs_the_worker_default(face: Face
         "market_type": "spot",
         "strategy": "standard",
     }
-    worker = face.desk.worker("default")
+    worker = default_of(face)
     assert worker.state == "running"
     assert worker.params == {
         "spread": 0.2,
@@ -112,7 +118,7 @@ def test_status_has_every_old_field_with_its_type_while_running_and_after(face: 
             if not isinstance(stats[name], kind) or isinstance(stats[name], bool)
         }
         assert wrong == {}
-        assert stats["worker_id"] == "default"
+        assert stats["worker_id"] == default_of(face).id
         assert stats["base_balance"] != 0
         assert stats["total_trades"] > 0
         face.http.post(face.url + "/api/stop")
@@ -122,7 +128,7 @@ def test_slippage_keeps_its_sign_and_wear_is_its_opposite_with_all_parts(face: F
     start(face)
     face.desk.tick(200)
     stats = status(face)["stats"]
-    worker = face.desk.worker("default")
+    worker = default_of(face)
     cumulative = worker.stats.realized - worker.stats.fees
     assert stats["cumulative_pnl"] == pytest.approx(float(cumulative))
     assert stats["slippage_rate"] == pytest.approx(float(cumulative / worker.stats.traded_quote * 100))
@@ -138,9 +144,9 @@ def test_a_second_start_is_a_400_while_it_runs_also_while_paused(face: Face) -> 
     assert second.status_code == 400
     assert second.json()["success"] is False
     assert "running" in second.json()["message"]
-    face.desk.pause("default", by="test")
+    face.desk.pause(default_of(face).id, by="test")
     assert start(face).status_code == 400
-    assert face.desk.worker("default").params["spread"] == 0.2
+    assert default_of(face).params["spread"] == 0.2
 
 
 def test_of_many_starts_at_once_one_succeeds(face: Face) -> None:
@@ -168,14 +174,14 @@ def test_stop_stops_only_default_and_can_be_asked_twice(face: Face) -> None:
     assert again.status_code == 200
     assert again.json()["success"] is True
     assert face.desk.worker("w1").state == "running"
-    assert face.desk.worker("default").state == "stopped"
+    assert default_of(face).state == "stopped"
 
 
 def test_a_start_after_a_stop_takes_the_new_numbers_and_another_market_too(face: Face) -> None:
     start(face, quantity=0.5, max_orders=5)
     face.http.post(face.url + "/api/stop")
     start(face, spread=0.4)
-    assert face.desk.worker("default").params == {
+    assert default_of(face).params == {
         "spread": 0.4,
         "quantity": None,
         "max_orders": 3,
@@ -184,7 +190,7 @@ def test_a_start_after_a_stop_takes_the_new_numbers_and_another_market_too(face:
     }
     face.http.post(face.url + "/api/stop")
     assert start(face, symbol="BTC_USDT").json()["config"]["symbol"] == "BTC-USDT"
-    assert face.desk.worker("default").symbol == "BTC-USDT"
+    assert default_of(face).symbol == "BTC-USDT"
 
 
 def test_the_old_form_as_it_was_sent_works_but_for_rebalancing(face: Face) -> None:
@@ -214,7 +220,7 @@ def test_the_old_form_as_it_was_sent_works_but_for_rebalancing(face: Face) -> No
     assert [error["field"] for error in refused.json()["errors"]] == ["enable_rebalance"]
     taken = face.http.post(face.url + "/api/start", json={**form, "enable_rebalance": False})
     assert taken.status_code == 200, taken.text
-    assert face.desk.worker("default").params["interval"] == 10.0
+    assert default_of(face).params["interval"] == 10.0
 
 
 @pytest.mark.parametrize(
@@ -229,11 +235,11 @@ def test_the_old_form_as_it_was_sent_works_but_for_rebalancing(face: Face) -> No
         ({"spread": "inf"}, "spread"),
         ({"spread": True}, "spread"),
         ({"spread": [1]}, "spread"),
-        ({"quantity": -1}, "params.quantity"),
+        ({"quantity": -1}, "quantity"),
         ({"max_orders": 1.5}, "max_orders"),
-        ({"max_orders": 0}, "params.max_orders"),
+        ({"max_orders": 0}, "max_orders"),
         ({"duration": "soon"}, "duration"),
-        ({"interval": -5}, "params.interval"),
+        ({"interval": -5}, "interval"),
         ({"exchange": "backpack"}, "exchange"),
         ({"symbol": "SOL_USDC"}, "symbol"),
         ({"symbol": "ETH_USDT_PERP"}, "symbol"),
@@ -283,8 +289,9 @@ def test_a_start_on_a_killed_desk_is_a_400_in_the_old_shape(face: Face) -> None:
 def test_the_default_worker_is_a_worker_like_any_other(face: Face) -> None:
     start(face)
     heard = face.client()
-    heard.wait_for("snapshot", "worker/default")
-    until(lambda: {s["worker_id"] for s in heard.of("stats_update")} == {"w1", "default"}, "stats of both")
+    one = default_of(face).id
+    heard.wait_for("snapshot", f"worker/{one}")
+    until(lambda: {s["worker_id"] for s in heard.of("stats_update")} == {"w1", one}, "stats of both")
 
 
 SYMBOLS = ["BTC-USDT", "ETH-USDT", "SOL-USDC"]

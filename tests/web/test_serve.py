@@ -89,7 +89,7 @@ def test_broken_requests_are_refused_and_hurt_nobody(face: Face, raw: bytes) -> 
     assert face.http.get(face.url + "/api/health").status_code == 200
 
 
-def test_it_ends_within_two_seconds_with_viewers_and_idle_connections(serve: Serve) -> None:
+def test_it_ends_soon_with_viewers_and_idle_connections(serve: Serve) -> None:
     bus = InProcessBus()
     settings = WebSettings(login_token=TOKEN)
     app, _ = create_app(FakeDesk(bus), bus, settings)
@@ -114,7 +114,7 @@ def test_it_ends_within_two_seconds_with_viewers_and_idle_connections(serve: Ser
     face.close()
     bus.close()
     assert not server.is_alive()
-    assert took_s < 4.5
+    assert took_s < 4.0
 
 
 def test_tls_serves_https_with_a_host_cookie(serve: Serve, tmp_path: Path) -> None:

@@ -27,14 +27,14 @@ import threading
 from typing import Any
 
 from api.desk import Desk, WorkerSpec, WorkerView
-from api.errors import BadInput, BadInputs, NotFound
+from api.errors import BadInput, BadInputs
 from web import present
 from web.problems import Problem
 
 from .routes import Routes, caller
 from .schema import LegacyStart
 
-WORKER = "default"
+WORKER = "default"  # its name; the desk gives the id
 KIND = "market_making"
 
 # What the old program took when a field was left out. None of these does anything on a spot run without
@@ -56,10 +56,7 @@ def routes(desk: Desk) -> Routes:
     one_at_a_time = threading.Lock()  # two quick starts: the second must see the first
 
     def found() -> WorkerView | None:
-        try:
-            return desk.worker(WORKER)
-        except NotFound:
-            return None
+        return next((worker for worker in desk.workers() if worker.name == WORKER), None)
 
     @on.on("GET", "/api/status", "The worker `default`, in the old console's shape", answer=dict)
     def status() -> dict[str, Any]:
@@ -99,13 +96,13 @@ def routes(desk: Desk) -> Routes:
             spec = _spec(body, desk)
             by = caller().by
             if worker is not None and _is_another(worker, spec):
-                desk.delete(WORKER, by=by)
+                desk.delete(worker.id, by=by)
                 worker = None
             if worker is None:
-                desk.create(spec, by=by)
+                worker = desk.create(spec, by=by)
             else:
-                desk.change(WORKER, params=spec.params, reason="POST /api/start", by=by)
-            worker = desk.start(WORKER, by=by)
+                desk.change(worker.id, params=spec.params, reason="POST /api/start", by=by)
+            worker = desk.start(worker.id, by=by)
         return {
             "success": True,
             "message": f"{worker.strategy} started on {worker.instrument}",
@@ -124,7 +121,7 @@ def routes(desk: Desk) -> Routes:
         worker = found()
         if worker is None or not present.is_running(worker):
             return {"success": True, "message": "It was not running.", "receipt": None}
-        stopped = desk.stop(WORKER, by=caller().by)
+        stopped = desk.stop(worker.id, by=caller().by)
         receipt = stopped.receipt
         is_sure = receipt is None or receipt.confirmed
         text = receipt.text if receipt is not None else "stopped"
@@ -200,7 +197,6 @@ def _spec(body: LegacyStart, desk: Desk) -> WorkerSpec:
         symbol=symbol,
         params=params,
         name=WORKER,
-        id=WORKER,
     )
 
 
