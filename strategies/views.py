@@ -22,7 +22,7 @@ from api.desk import (
     WorkerSpec,
     WorkerView,
 )
-from api.types import Fill, Instrument, Side, Term
+from api.types import Fill, Instrument, Side, Term, Trading
 from strategies.engine import Figures, Shown, SideShown
 
 
@@ -117,6 +117,8 @@ def _word(state: str, shown: Shown | None) -> str:
 def _reason(worker: Worker, shown: Shown | None) -> str:
     if worker.state != "running" or shown is None:
         return worker.reason
+    if shown.trading is Trading.DISARMED:
+        return "starting"  # the lane has not taken the start from its inbox yet
     reasons = [f"{side}: {s.reason}" for side, s in (("buy", shown.buy), ("sell", shown.sell)) if s.reason]
     if len(reasons) == 2 and shown.buy.reason == shown.sell.reason:
         return shown.buy.reason or ""
