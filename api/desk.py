@@ -88,7 +88,7 @@ class WorkerSpec:
 @dataclass(frozen=True, slots=True)
 class SideView:
     """One side of a worker. `reason` says what silences it, None while it quotes. `terms` sum to `price`, in
-    order.
+    order. `qty` is what is open on this side over all its `orders`, in base.
     """
 
     is_quoting: bool
