@@ -267,8 +267,11 @@ def test_an_account_belongs_to_its_newest_connection(
     newer = client_of(process)
     newer.connect(newer_heard.append)
     assert poll(lambda: not all_of(heard, LinkChanged)[-1].is_up, PATIENCE_S)
-    client.close()  # else the two would take the account from each other for ever
-    assert poll(lambda: all_of(newer_heard, LinkChanged)[-1:] != [] and newer._link is not None, PATIENCE_S)
+    assert all_of(heard, LinkChanged)[-1].reason == "another connection took this account"
+    client.send(approved(place("a")))
+    assert answered(heard, "a").outcome is Outcome.UNAUTHORIZED
+    assert newer.fetch_open_orders() == ()
+    assert [event.is_up for event in all_of(newer_heard, LinkChanged)] == [True]
     newer.close()
 
 

@@ -47,7 +47,7 @@ log = logging.getLogger("makerdeck.paper")
 ANSWER_TIMEOUT_S = 5.0
 CALL_TIMEOUT_S = 5.0
 RECONNECT_S = 0.2
-REFUSED_RETRY_S = 5.0  # after a refused token: somebody has to change something first
+REFUSED_RETRY_S = 5.0  # after a refused token or a lost account: somebody has to change something first
 POLL_S = 0.05  # how exactly deadlines are kept
 _READS = frozenset(
     {"open_orders", "balances", "instruments", "server_ns", "queue_ahead", "order", "fills", "ledger"}
@@ -349,13 +349,17 @@ class PaperClient:
             if not listens and self._heard is not None:  # `connect` came while we said hello
                 self._put(None, wire.message(wire.Listen()))
             reason = "the connection ended"
+            pause_s = self._reconnect_s
             try:
                 self._listen(service, link)
+            except ExchangeError as error:
+                reason = self._refusal = error.message
+                pause_s = max(REFUSED_RETRY_S, pause_s)
             except (OSError, ValueError, KeyError, msgspec.MsgspecError) as error:
                 reason = f"the connection broke ({type(error).__name__})"
             finally:
                 self._lost(reason)
-            service.wait(self._reconnect_s)
+            service.wait(pause_s)
 
     def _listen(self, service: Service, link: socket.socket) -> None:
         packets = wire.Packets()
@@ -371,6 +375,8 @@ class PaperClient:
                 message = wire.decode_to_client(payload)
                 if isinstance(message, wire.Heard):
                     self._hear(wire.event_of(message))
+                elif isinstance(message, wire.Failed) and message.n == 0:
+                    raise wire.error_of(message)  # about the connection itself
                 elif isinstance(message, wire.Result | wire.Failed):
                     with self._lock:
                         pending = self._calls.pop(message.n, None)

@@ -346,9 +346,10 @@ class PaperMarket:
     # ------------------------------------------------------------------ the displayed book, less what we took
 
     def _offered(self, is_bid: bool, limit_ticks: int) -> list[tuple[int, int]]:
-        """(ticks, lots) of the real side, best first, no worse than the limit, that can still be taken. The
-        newest touch
-        rules: levels the slower depth stream still shows beyond it are not there any more."""
+        """(ticks, lots) of the real side, best first, no worse than the limit, that can still be taken.
+
+        The newest touch rules: levels the slower depth stream still shows beyond it are not there any more.
+        """
         view = self.view
         if view is None:
             return []

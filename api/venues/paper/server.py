@@ -1,14 +1,13 @@
 """The paper venue in a process of its own, so that a desk can be killed without touching it.
 
 Hides who is connected. It owns a `ThreadedPaper` and the market that feeds it, and serves both over a
-loopback
-socket: to an account its commands, reads and events; to a frames reader the raw market, so that the desk
-    rebuilds the book itself. Orders of a client that went away rest on, unless it armed the dead-man. Knows
-    no feed and no
-fold: both are handed in. Called by `run.py` (`serve-paper`) and by tests.
+loopback socket: to an account its commands, reads and events; to a frames reader the raw market, so that the
+desk rebuilds the book itself. Orders of a client that went away rest on, unless it armed the dead-man. Knows
+no feed and no fold: both are handed in. Called by `run.py` (`serve-paper`) and by tests.
 
 Every connection proves itself with the token first. An account belongs to the newest connection that claims
-it; an older one is closed. Events while nobody is connected are not pushed later: they are found by reading.
+it; an older one is told so and ended. Events while nobody is connected are not pushed later: they are found
+by reading.
 """
 
 from __future__ import annotations
@@ -253,7 +252,7 @@ class PaperServer:
             older = self._accounts.get(hello.account)
             self._accounts[hello.account] = peer
         if older is not None:
-            older.close()
+            older.finish(wire.Failed(0, "Unauthorized", "another connection took this account"))
         peer.account = hello.account
         if hello.listens:
             self.paper.attach(hello.account, peer.listener)
@@ -371,6 +370,11 @@ class _Peer:
             log.warning("paper reader=slow queued_bytes=%d cut", self._queued)
             self.close()
 
+    def finish(self, message: wire.Failed) -> None:
+        """Say a last word, then end."""
+        self.put(wire.message(message))
+        self.put(b"")
+
     def _heard(self, event: Event) -> None:
         self.put(wire.heard(event))
 
@@ -386,6 +390,8 @@ class _Peer:
                             break
                         data = self._out.popleft()
                         self._queued -= len(data)
+                    if not data:
+                        return  # `finish`
                     if not self._push(data, service):
                         return
         except OSError:
