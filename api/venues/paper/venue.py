@@ -301,13 +301,13 @@ class SteppedPaper:
 
 
 class ThreadedPaper:
-    """The venue of a running desk. One lock guards the core; listeners are called outside it, from the venue's
-    own thread.
+    """The venue of a running desk. One lock guards the core; listeners are called outside it, from the
+    venue's own thread.
 
-    The builders behind `views` are changed by the feed's thread, so only `on_market`, which that thread calls,
-    reads them. It leaves a copy behind for everybody else: the published top of each `BookChanged`, over a
-    copy of the whole book that is at most `DEEP_EVERY_NS` old (only the displayed sizes far from the touch
-    can be that old).
+    The builders behind `views` are changed by the feed's thread, so only `on_market`, which that thread
+    calls, reads them. It leaves a copy behind for everybody else: the published top of each `BookChanged`,
+    over a copy of the whole book that is at most `DEEP_EVERY_NS` old (only the displayed sizes far from the
+    touch can be that old).
     """
 
     def __init__(
