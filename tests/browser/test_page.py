@@ -71,7 +71,7 @@ def test_the_form_shows_every_field_of_the_schema_with_unit_range_default_and_wh
             if rule.get("default") is not None:
                 expect(field).to_contain_text(f"default {rule['default']}")
             if "maximum" in rule:
-                expect(field).to_contain_text(f"up to {rule['maximum']}")
+                expect(field).to_contain_text(f"up to {rule['maximum']:,}")
 
 
 def test_pause_stop_and_start_do_what_they_say_and_stop_leaves_its_receipt(
@@ -98,6 +98,16 @@ def test_pause_stop_and_start_do_what_they_say_and_stop_leaves_its_receipt(
         "stop",
         "start",
     ]
+
+
+def test_the_terms_of_a_side_add_up_to_its_price(site: Site, open_page: OpenPage) -> None:
+    page = open_page(site.link)
+    site.hold()
+    page.page.wait_for_timeout(500)  # the last change is drawn
+    numbers = page.market.why("sell").locator(".term .num").all_inner_texts()
+    *terms, price = [float(text.replace(",", "").replace("=", "")) for text in numbers]
+    assert len(terms) == 2
+    assert abs(sum(terms) - price) <= 0.01
 
 
 def test_a_second_click_before_the_answer_sends_nothing_more(site: Site, open_page: OpenPage) -> None:
@@ -308,7 +318,7 @@ def test_the_demo_worker_is_stopped_and_deleted_from_the_first_row_and_an_empty_
     site: Site, open_page: OpenPage
 ) -> None:
     page = open_page(site.link)
-    expect(page.demo_banner).to_contain_text("max position 0.1")
+    expect(page.demo_banner).to_contain_text("Largest position 0.1 BTC")
     page.demo_banner.locator("[data-do=demo-stop]").click()
     expect(page.market.word).to_have_text("STOPPED")
     page.demo_banner.locator("[data-do=demo-delete]").click()

@@ -1,7 +1,7 @@
 // Small tools for elements. Text goes in as text: there is no way from data to markup here. Writes happen only when something
 // differs, because most of the page repeats itself ten times a second.
 
-import { dimZeros } from "./format.js";
+import { DASH, dimZeros } from "./format.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -83,7 +83,7 @@ export class Num {
     const [head, zeros] = dimZeros(text);
     if (this.#head.data !== head) this.#head.data = head;
     setText(this.#zeros, zeros);
-    if (unit) {
+    if (unit && text !== DASH) {
       setText(this.#unit, unit);
       if (!this.#unit.isConnected) this.element.append(this.#unit);
     } else this.#unit.remove();

@@ -33,10 +33,11 @@ export function say(text) {
   return text;
 }
 
-/** Title, help or unit of a schema field: our translation, else the schema's own words. */
+/** Title, help or unit of a schema field: in English the schema's own words, else our translation; each for want of the other. */
 export function field(name, part, fallback) {
   const family = { title: "field", help: "help", unit: "unit" }[part];
-  return (prefs.lang === "en" ? null : pick(catalogue[`${family}.${name}`])) ?? fallback ?? name;
+  const ours = pick(catalogue[`${family}.${name}`]);
+  return (prefs.lang === "en" ? (fallback ?? ours) : (ours ?? fallback)) ?? name.replaceAll("_", " ");
 }
 
 /** The `say` entries as patterns: a hole such as {0} takes any text. */

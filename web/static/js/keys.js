@@ -7,7 +7,7 @@ import { route } from "./route.js";
 
 export function listenToKeys(context) {
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, dialog")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, dialog[open]")) return;
     const act = actionOf(event.key, context);
     if (!act) return;
     event.preventDefault();

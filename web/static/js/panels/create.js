@@ -77,7 +77,8 @@ class CreateForm {
     const venue = this.#known.venues.find(({ name }) => name === this.#head.get("venue").value);
     const envs = venue?.envs?.length ? venue.envs : ["paper"];
     this.#add("symbol", { title: t("create.symbol"), description: t("create.symbol.help"), suggestions: venue?.symbols ?? [] });
-    this.#head.get("symbol").value = venue?.symbols?.[0] ?? "";
+    const shown = this.#fleet.selected?.symbol;
+    this.#head.get("symbol").value = venue?.symbols?.includes(shown) ? shown : (venue?.symbols?.[0] ?? "");
     this.#add("env", { title: t("create.env"), description: t("create.env.help"), enum: envs, labels: Object.fromEntries(envs.map((env) => [env, t(`mode.${env}`)])) });
     this.#add("name", { title: t("create.name"), description: t("create.name.help") });
     this.#add("account", { title: t("create.account"), description: t("create.account.help") });

@@ -1,7 +1,7 @@
 // The first row of a new desk: why something is trading already, within which limits, and how to end it.
 
 import { complain, trade } from "../commands.js";
-import { h, setText } from "../dom.js";
+import { h, setAttribute, setText } from "../dom.js";
 import { field, t } from "../i18n.js";
 import { api } from "../api.js";
 import { confirmDialog } from "./dialog.js";
@@ -34,11 +34,19 @@ export class DemoBanner {
     if (!worker) return;
     const isStopped = worker.state === "stopped";
     setText(this.#text, t(isStopped ? "demo.stopped" : "demo.text", { name: worker.name }));
-    const limits = Object.entries(worker.limits).map(([name, value]) => `${field(name, "title", name.replaceAll("_", " "))} ${value}`);
-    setText(this.#limits, limits.length ? t("demo.limits", { limits: limits.join(" · ") }) : "");
+    setText(this.#limits, t("demo.limits", { limits: limitTexts(worker, STATED).join(" · ") }));
+    setAttribute(this.#limits, "title", limitTexts(worker, Object.keys(worker.limits)).join("\n"));
     this.#stop.hidden = isStopped;
     this.#delete.disabled = !isStopped;
   }
+}
+
+const STATED = ["max_order_value", "max_position", "max_open_orders"]; // the others in the tooltip, all under Parameters
+
+function limitTexts(worker, names) {
+  const units = { max_order_value: worker.quote, max_order_qty: worker.base, max_position: worker.base };
+  return names.filter((name) => name in worker.limits)
+    .map((name) => [field(name, "title"), worker.limits[name], units[name]].filter((part) => part !== undefined).join(" "));
 }
 
 /** Deleting is only for stopped workers, and asked twice. */

@@ -3,8 +3,10 @@
 // turned into JSON.
 
 import { h, setAttribute, setText } from "../dom.js";
-import { plain } from "../format.js";
+import { decimalsOf, fixed, plain } from "../format.js";
 import { field as named, t } from "../i18n.js";
+
+const ENDLESS = 1e9; // bounds beyond it only keep out nonsense; no person needs to read them
 
 let made = 0;
 
@@ -164,12 +166,16 @@ function textOf(value) {
 function rangeText(rule, types) {
   const bounds = { ...Object.assign({}, ...(rule.anyOf ?? [])), ...rule };
   const parts = [];
-  if (bounds.exclusiveMinimum !== undefined) parts.push(t("range.above", { n: bounds.exclusiveMinimum }));
-  else if (bounds.minimum !== undefined) parts.push(t("range.from", { n: bounds.minimum }));
-  if (bounds.exclusiveMaximum !== undefined) parts.push(t("range.below", { n: bounds.exclusiveMaximum }));
-  else if (bounds.maximum !== undefined && Number(bounds.maximum) < 1e9) parts.push(t("range.to", { n: bounds.maximum }));
+  if (bounds.exclusiveMinimum !== undefined) parts.push(t("range.above", { n: shown(bounds.exclusiveMinimum) }));
+  else if (bounds.minimum !== undefined) parts.push(t("range.from", { n: shown(bounds.minimum) }));
+  if (bounds.exclusiveMaximum !== undefined) parts.push(t("range.below", { n: shown(bounds.exclusiveMaximum) }));
+  else if (bounds.maximum !== undefined && Number(bounds.maximum) < ENDLESS) parts.push(t("range.to", { n: shown(bounds.maximum) }));
   if (types.includes("integer")) parts.push(t("range.whole"));
   return parts.join(", ");
+}
+
+function shown(bound) {
+  return fixed(bound, decimalsOf(bound));
 }
 
 function defaultText(rule) {

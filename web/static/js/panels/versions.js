@@ -47,7 +47,7 @@ function changes(before, after) {
     for (const [name, value] of Object.entries(after[part] ?? {})) {
       const old = before?.[part]?.[name];
       if (before && String(old) === String(value)) continue;
-      const label = field(name, "title", name.replaceAll("_", " "));
+      const label = field(name, "title");
       lines.push(before ? `${label} ${shown(old)} → ${shown(value)}` : `${label} ${shown(value)}`);
     }
   }
