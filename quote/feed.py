@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Protocol
 
 from api.desk import FeedView
-from api.errors import BadInput, ExchangeError, RateLimited, Rejected
+from api.errors import BadInput, ExchangeError, RateLimited
 from api.runtime import ClockLike, Inbox, Service
 from api.types import BookChanged, BookLost, Event, Instrument, InstrumentId
 from api.venues import binance_spot as venue
@@ -490,21 +490,26 @@ class _Snapshots:
 
 
 def probe_live(timeout_s: float = 3.0, addresses: venue.Addresses = venue.PUBLIC) -> bool:
-    """Is there a way to the venue: does its public REST answer within `timeout_s`? Never raises."""
-    http = Http(venue.HOSTS | LOOPBACK, connect_s=timeout_s, answer_s=timeout_s)
-    try:
-        venue.ping(http, addresses.rest)
-    except RateLimited:
-        return True  # it is there, and asks for patience
-    except Rejected as error:
-        log.warning("the venue refuses us: %s", error.message)
-        return False
-    except ExchangeError as error:
-        log.info("no way to the venue: %s", error.message)
-        return False
-    finally:
-        http.close()
-    return True
+    """Is there a way to the venue: does its public REST answer within `timeout_s`? Never raises.
+
+    Asked in a thread of its own: looking up a host's address knows no time limit.
+    """
+    reached: list[bool] = []
+
+    def ask(service: Service) -> None:
+        http = Http(venue.HOSTS | LOOPBACK, connect_s=timeout_s, answer_s=timeout_s)
+        try:
+            venue.ping(http, addresses.rest)
+            reached.append(True)
+        except RateLimited:
+            reached.append(True)  # it is there, and asks for patience
+        except ExchangeError as error:
+            log.info("no way to the venue: %s", error.message)
+        finally:
+            http.close()
+
+    Service("probe-live", ask).start().join(timeout_s)
+    return bool(reached)
 
 
 # ----------------------------------------------------------------------------------------------- replay

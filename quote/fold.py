@@ -61,30 +61,32 @@ class Grid(dict[str, int]):
         self.is_price = is_price
 
     def __missing__(self, text: str) -> int:
+        digits = text.replace(".", "", 1)
+        if not digits.isdigit() or not digits.isascii() or len(digits) > 40:
+            raise OffGrid(f"{text[:40]!r} is not plain decimal text")
         per_step = self._per_step
-        if text[-9:-8] == "." and per_step:  # the usual case, at a third of the cost
-            digits = text[:-9] + text[-8:]
-            if not (digits.isdigit() and digits.isascii()):
-                raise OffGrid(f"{text[:40]!r} is not plain decimal text")
+        if text[-9:-8] == "." and per_step:  # the usual case
             amount = int(digits)
         else:
-            whole, _, part = text.partition(".")
-            digits = whole + part
-            if not whole or len(digits) > 40 or not (digits.isdigit() and digits.isascii()):
-                raise OffGrid(f"{text[:40]!r} is not plain decimal text")
+            part = text.partition(".")[2]
             amount = int(digits) * self._denominator
             per_step = self._numerator * 10 ** len(part)
         steps = amount // per_step
-        if steps * per_step != amount:
-            if self.is_price:
-                raise OffGrid(f"{text[:40]} lies between two ticks")
-            steps = steps or 1
-        elif not steps and self.is_price:
-            raise OffGrid("a price of zero")
-        if len(self) >= MAX_TEXTS:
-            self.clear()
+        if steps * per_step != amount or not steps:
+            steps = self._odd(text, steps, amount)
         self[text] = steps
         return steps
+
+    def _odd(self, text: str, steps: int, amount: int) -> int:
+        """Nothing, or between two steps."""
+        if self.is_price:
+            raise OffGrid(f"{text[:40]} is zero or lies between two ticks")
+        return steps or (1 if amount else 0)
+
+    def trim(self) -> None:
+        """Start the memory again when it has grown too large."""
+        if len(self) > MAX_TEXTS:
+            self.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +219,8 @@ class _Market:
         except _UNREADABLE:
             return self.unreadable()
         self.last_market_ns = recv_ns
+        self.ticks.trim()
+        self.lots.trim()
         venue_ns = told.E * MS
         offset_ns = recv_ns - venue_ns
         if self.offset_ns is None or offset_ns < self.offset_ns:
