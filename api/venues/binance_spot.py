@@ -14,12 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 import msgspec
 
 from api.errors import ExchangeError, RateLimited, Rejected, Unavailable
-from api.wire import Answer, Http
+
+if TYPE_CHECKING:  # reading a tape needs no HTTP client
+    from api.wire import Answer, Http
 
 NAME = "binance_spot"
 STREAMS = ("depth@100ms", "bookTicker", "trade")  # what a market needs here: diffs, best bid and ask, trades
