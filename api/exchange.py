@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
 
-from api.types import Approved, Balance, Event, Fill, Instrument, InstrumentId, OrderReport, Place
+from api.types import Approved, Balance, Event, Fill, Instrument, InstrumentId, OrderReport, Place, Position
 
 Listener = Callable[[Event], None]
 
@@ -143,3 +143,63 @@ def quantity_text(value: Decimal) -> str:
     """Plain decimal text without exponent and without trailing zeros: what goes on a wire."""
     text = format(value, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+@dataclass(frozen=True, slots=True)
+class FeeRates:
+    """Fractions of value; paid is positive, a rebate negative."""
+
+    maker: Decimal
+    taker: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class FundingPayment:
+    """One funding payment of a position; `amount` paid is positive, received negative, in `asset`."""
+
+    instrument: InstrumentId
+    payment_id: str
+    amount: Decimal
+    asset: str
+    venue_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRights:
+    """What a key may do, as the venue tells; None: the venue does not say."""
+
+    can_trade: bool | None
+    can_withdraw: bool | None
+    is_ip_bound: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountMode:
+    """How the account is set up, as the venue tells; None: not told or not applicable.
+
+    `position_mode`: "one-way" or "hedge". `self_trade_prevention`: the venue's own word.
+    """
+
+    position_mode: str | None
+    margin_mode: str | None
+    self_trade_prevention: str | None
+    is_unified: bool | None = None
+
+
+class AccountReads(Protocol):
+    """What a real venue tells of an account besides orders. Each goes to the venue and raises ExchangeError;
+    a read that failed is never an empty or flat answer. In hedge mode an order that does not reduce opens
+    LONG with a buy and SHORT with a sell; one that reduces closes the other way round.
+    """
+
+    def fetch_positions(self) -> tuple[Position, ...]:
+        """Open positions, signed base quantity. Spot venues: an empty tuple."""
+
+    def fetch_fee_rates(self, instrument: InstrumentId) -> FeeRates: ...
+
+    def fetch_funding(self, instrument: InstrumentId, since_ns: int) -> tuple[FundingPayment, ...]:
+        """Oldest first. Spot venues: an empty tuple."""
+
+    def fetch_key_rights(self) -> KeyRights: ...
+
+    def fetch_account_mode(self) -> AccountMode: ...
