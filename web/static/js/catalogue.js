@@ -402,6 +402,7 @@ export const catalogue = {
   "say.{0} deleted by {1}": ["{0} deleted by {1}", "{0} 由 {1} 刪除", "{0} 由 {1} 删除"],
   "say.version {0} by {1}: {2}": ["version {0} by {1}: {2}", "版本 {0}，由 {1}：{2}", "版本 {0}，由 {1}：{2}"],
   "say.version {0} by {1}": ["version {0} by {1}", "版本 {0}，由 {1}", "版本 {0}，由 {1}"],
+  "say.KILL by {0}: {1}. {2}": ["KILL by {0}: {1}. {2}", "{0} 全部撤單：{1}。{2}", "{0} 全部撤单：{1}。{2}"],
   "say.KILL by {0}: {1}": ["KILL by {0}: {1}", "{0} 全部撤單：{1}", "{0} 全部撤单：{1}"],
   "say.started by {0}": ["started by {0}", "由 {0} 啟動", "由 {0} 启动"],
   "say.paused by {0}": ["paused by {0}", "由 {0} 暫停", "由 {0} 暂停"],
@@ -424,7 +425,8 @@ export const catalogue = {
   "say.max-order-qty: {0}": ["max-order-qty: {0}", "超過單筆最大數量：{0}", "超过单笔最大数量：{0}"],
   "say.price-collar: {0}": ["price-collar: {0}", "超出價格圍欄：{0}", "超出价格围栏：{0}"],
   "say.message-rate: {0}": ["message-rate: {0}", "超過訊息速率：{0}", "超过消息速率：{0}"],
-  "say.held the button": ["held the button", "按住按鈕", "按住按钮"],
-  "say.confirmed in the dialog": ["confirmed in the dialog", "在對話框中確認", "在对话框中确认"],
+  "say.red button held on the page": ["red button held on the page", "在頁面按住紅色按鈕", "在页面按住红色按钮"],
+  "say.red button confirmed on the page": ["red button confirmed on the page", "在頁面確認紅色按鈕", "在页面确认红色按钮"],
+  "say.{0} orders canceled everywhere; the venue confirmed none twice. Nothing was sold or bought; positions stay.": ["{0} orders canceled everywhere; the venue confirmed none twice. Nothing was sold or bought; positions stay.", "已在各處撤銷 {0} 筆；交易所兩次確認無掛單。沒有買賣，部位不變。", "已在各处撤销 {0} 笔；交易所两次确认无挂单。没有买卖，持仓不变。"],
   "say.Everything was cancelled: {0}": ["Everything was cancelled: {0}", "已全部撤單：{0}", "已全部撤单：{0}"]
 };

@@ -4,7 +4,7 @@
 import { api } from "./api.js";
 
 const SAMPLES_KEPT = 3600; // an hour at one a second, as much as the desk keeps
-const FILLS_KEPT = 2000;
+const FILLS_KEPT = 10_000;
 const PAGE = 200;
 const RESTART_NS = 5e9; // a step back this long is a new beginning, not disorder
 
@@ -43,7 +43,7 @@ export class History {
     const page = await api.get(`/api/fills?worker=${encodeURIComponent(this.id)}&limit=${PAGE}${before}`);
     this.#addFills(page.fills);
     this.#older = page.next_before_ns;
-    this.hasOlderFills = this.#older !== null;
+    this.hasOlderFills = this.#older !== null && this.fills.length < FILLS_KEPT;
     this.#tell();
   }
 
@@ -71,6 +71,7 @@ export class History {
     if (!fresh.length) return 0;
     fresh.forEach((fill) => this.#seen.add(keyOf(fill)));
     this.fills = [...fresh, ...this.fills].sort((a, b) => b.venue_ns - a.venue_ns).slice(0, FILLS_KEPT);
+    if (this.#seen.size > 2 * FILLS_KEPT) this.#seen = new Set(this.fills.map(keyOf));
     this.#tell();
     return fresh.length;
   }

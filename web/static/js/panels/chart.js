@@ -2,7 +2,7 @@
 // what is drawn comes from History, so it is there after a reload. Colours are read from the tokens.
 
 import uPlot from "uplot";
-import { h } from "../dom.js";
+import { h, setAttribute } from "../dom.js";
 import { decimalsOf, fixed } from "../format.js";
 import { t } from "../i18n.js";
 import { prefs } from "../prefs.js";
@@ -111,6 +111,7 @@ export class Chart {
   #draw() {
     const data = columns(this.#history.samples, spanS);
     this.#empty.hidden = data.time.length > 1 || !this.#history.isLoaded;
+    setAttribute(this.#place, "data-empty", data.time.length > 1 ? null : "yes");
     if (!this.#plots.length || !data.time.length) return;
     const [low, high] = [Math.max(data.endS - spanS, Math.min(data.time[0], data.endS - SHORTEST_S)), data.endS];
     this.#marks = fillMarks(this.#history.fills, low, high);

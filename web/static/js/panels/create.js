@@ -108,8 +108,8 @@ class CreateForm {
       await this.#fleet.refresh();
       this.#fleet.select(view.id);
       this.#dialog.close();
-      toast(t("create.done", { name: view.name }), "good");
       if (this.#starts.checked) await trade(this.#store, view, "start");
+      else toast(t("create.done", { name: view.name }), "good");
     } catch (error) {
       this.#complain(error);
       focusFirstError(form);

@@ -36,7 +36,7 @@ export class KillButton {
     this.#timer = setTimeout(() => {
       this.#hasFired = true;
       this.#lift();
-      kill(this.#store, "held the button");
+      kill(this.#store, "red button held on the page");
     }, HOLD_MS);
   }
 
@@ -54,7 +54,7 @@ export class KillButton {
       title: t("kill.title"),
       lines: [t("kill.does"), t("kill.not"), t("kill.hold")],
       action: t("kill.button"),
-      act: () => kill(this.#store, "confirmed in the dialog"),
+      act: () => kill(this.#store, "red button confirmed on the page"),
     });
   }
 }

@@ -3,7 +3,7 @@
 import { h } from "../dom.js";
 import { t } from "../i18n.js";
 
-const SHOWN_MS = 6000;
+const SHOWN_MS = 5000;
 const KEPT = 4;
 
 let region = null;
