@@ -15,7 +15,7 @@ from api.desk import ReceiptView
 from api.errors import ExchangeError
 from api.gateway import CONFIRM_GAP_S, Gateway
 from api.types import SetTrading, Trading
-from strategies.roster import Roster
+from strategies.roster import RUNNING, Roster
 from strategies.views import Worker
 
 log = logging.getLogger("makerdeck.desk")
@@ -128,9 +128,10 @@ def kill_all(roster: Roster, reason: str, by: str, deadline_s: float) -> Receipt
     fills_before = roster.fill_count
     with roster.lock:
         workers = list(roster.workers.values())
+        ran = [worker for worker in workers if worker.state in RUNNING]
         for worker in workers:
             worker.reason = reason
-            if worker.state in ("running", "paused", "stopping"):
+            if worker in ran:
                 worker.stopped_ns = began_ns
             worker.state = "halted"
     for worker in workers:
@@ -145,7 +146,7 @@ def kill_all(roster: Roster, reason: str, by: str, deadline_s: float) -> Receipt
     live = sum(gateway.live_count for gateway in parts.gateways.values())
     confirmed = live == 0 and all(count == 0 for count in counts)
     now_ns = parts.clock.now_ns()
-    return ReceiptView(
+    receipt = ReceiptView(
         action="kill",
         at_ns=began_ns,
         asked=asked,
@@ -162,6 +163,10 @@ def kill_all(roster: Roster, reason: str, by: str, deadline_s: float) -> Receipt
         )
         + ". Nothing was sold or bought; positions stay.",
     )
+    with roster.lock:
+        for worker in ran:
+            worker.receipt = receipt  # of the whole kill: every browser sees what it did
+    return receipt
 
 
 def confirm_none(gateway: Gateway, number: int | None, deadline_s: float) -> int | None:

@@ -362,8 +362,9 @@ class Live:
         for topic, value in latest.items():
             self._take(topic, value)
         if lost_s == 0:
-            for topic in (wanted & self._stamps.keys()) - latest.keys():
-                self._forget(topic)
+            for topic in self._stamps.keys() - latest.keys():
+                if topic in wanted or topic not in self._there:  # a wildcard no longer lists what is gone
+                    self._forget(topic)
 
     def _take(self, topic: str, latest: Latest) -> None:
         stamp = (latest.published_ns, latest.seq)
