@@ -15,12 +15,17 @@ it goes on from what the venue says; not found on two reads that are `ABSENT_GAP
 than `ABSENT_FIRST_S` after the doubt arose, with no fill under its id in the account's history, it is closed
 as never arrived. A read that fails is no evidence. If the venue shows it after all, the order table takes the
 venue's word.
+
+Doomed orders. What must go without an engine to see to it is `doomed`: everything an earlier run left, orders
+without an owner, those of a crashed worker, and all after a kill. `poll` cancels each again every
+`CANCEL_AGAIN_S` until the venue says that it is gone, and after a start nothing is sent before none is left.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -59,6 +64,9 @@ UNKNOWN_AFTER_S = (
 )
 RECONCILE_EVERY_S = 30.0  # finds the fill that a healthy-looking stream dropped
 RECONCILE_OVERLAP_S = 60.0  # how far behind the last known fill the history is read again
+CANCEL_AGAIN_S = 1.0  # how soon a doomed order is canceled again
+SOON_S = 1.0  # no two reconciliations are closer than this, whatever asks for them
+ENDED_KEPT = 2_000  # ended orders remembered, so that an old list does not make orphans of them
 CONFIRM_GAP_S = 0.2  # between the two reads that confirm an empty list
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -112,7 +120,11 @@ class DeskBudget:
 
 @dataclass(slots=True)
 class _Entry:
-    """What the gateway remembers of one live order."""
+    """What the gateway remembers of one live order.
+
+    `answered`: its outcome needs no deadline any more. `is_seen`: the venue showed it, so it did arrive.
+    `doomed`: why the gateway itself cancels it, empty: its engine sees to it.
+    """
 
     worker: str
     instrument: InstrumentId
@@ -125,7 +137,10 @@ class _Entry:
     doubt_ns: int | None = None
     first_absent_ns: int | None = None
     next_ask_ns: int = 0
-    canceling: bool = False
+    doomed: str = ""
+    next_cancel_ns: int = 0
+    is_seen: bool = False
+    has_fills: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +213,10 @@ class Gateway:
         self._killed = ""
         self._blocked_until_ns = 0
         self._next_reconcile_ns = 0
+        self._reconciled_ns = -(10**18)
+        self._has_read = False
+        self._ended: OrderedDict[str, int] = OrderedDict()
+        self._settling: list[str] = []
         self._watched: set[InstrumentId] = set(self._last_fill_ns)
         self._oldest_ns: dict[InstrumentId, int] = {}
         for worker, place, at_ns in open_intents:
@@ -217,27 +236,24 @@ class Gateway:
         """
         command, now_ns = approved.command, self._clock.now_ns()
         if isinstance(command, Cancel):
-            with self._lock:
-                entry = self._entries.get(command.client_id)
-                if entry is not None:
-                    entry.canceling = True
             self.exchange.send(approved)
             return None
-        refusal = self._reserve(approved.worker, command, now_ns)
-        if refusal is not None:
-            request = Request.PLACE if isinstance(command, Place) else Request.AMEND
-            return Answered(
-                now_ns,
-                command.client_id,
-                command.instrument,
-                request,
-                Outcome.UNAVAILABLE,
-                error=refusal[0],
-                reason=refusal[1],
-                retry_after_s=1.0,
-            )
-        self.exchange.send(approved)
-        return None
+        with self._lock:  # a kill comes before the reservation or after the order left, never in between
+            refusal = self._reserve(approved.worker, command, now_ns)
+            if refusal is None:
+                self.exchange.send(approved)
+                return None
+        request = Request.PLACE if isinstance(command, Place) else Request.AMEND
+        return Answered(
+            now_ns,
+            command.client_id,
+            command.instrument,
+            request,
+            Outcome.UNAVAILABLE,
+            error=refusal[0],
+            reason=refusal[1],
+            retry_after_s=1.0,
+        )
 
     def others_touch(self, instrument: InstrumentId, worker: str) -> tuple[int | None, int | None]:
         """Best bid and ask (ticks) among live orders of our *other* workers here: what this worker must not
@@ -309,7 +325,15 @@ class Gateway:
             return
         value = instrument.value(place.ticks, place.lots)
         entry = _Entry(
-            worker, place.instrument, place.side, place.ticks, value, at_ns, place.lots, True, canceling=True
+            worker,
+            place.instrument,
+            place.side,
+            place.ticks,
+            value,
+            at_ns,
+            place.lots,
+            answered=True,
+            doomed="left by an earlier run",
         )
         self._doubt(entry, self._started_ns)
         self._entries[place.client_id] = entry
@@ -331,7 +355,7 @@ class Gateway:
         if isinstance(event, LinkChanged) and event.link == "account":
             with self._lock:
                 self.is_linked = event.is_up
-                self.is_reconciled = False
+                self.is_reconciled = self._has_read = False
                 self._next_reconcile_ns = 0
         return None
 
@@ -353,6 +377,8 @@ class Gateway:
                 until = answer.at_ns + int(answer.retry_after_s * 1e9)
                 self._blocked_until_ns = max(self._blocked_until_ns, until)
             if entry is None:
+                if answer.outcome is Outcome.ACCEPTED and answer.request is not Request.CANCEL:
+                    self._look_soon(answer.client_id)
                 return worker
             entry.answered = True
             if answer.outcome is Outcome.UNKNOWN or answer.error == "UnknownOrder":
@@ -362,24 +388,26 @@ class Gateway:
                     self._close(answer.client_id)
             elif answer.request is Request.CANCEL and answer.outcome is Outcome.ACCEPTED:
                 self._close(answer.client_id)
-            elif answer.request is Request.CANCEL:
-                entry.canceling = False
             elif answer.outcome is Outcome.ACCEPTED:
                 entry.doubt_ns = entry.first_absent_ns = None
+                entry.is_seen = True
             return worker
 
     def _heard_report(self, report: OrderReport) -> str | None:
         with self._lock:
             entry = self._entries.get(report.client_id)
             if entry is None:
-                owner = self._owner(report.client_id)
-                if owner is None and not report.client_id.startswith(self._prefix):
+                if not report.client_id.startswith(self._prefix):
                     self.foreign_orders += 1
-                return owner
+                elif not report.status.is_final:
+                    self._look_soon(report.client_id)
+                return self._owner(report.client_id)
             entry.answered = True
+            is_absent = entry.first_absent_ns is not None and report.venue_id is None
+            entry.is_seen = entry.is_seen or not is_absent
             entry.doubt_ns = entry.first_absent_ns = None
             if report.status.is_final:
-                self._close(report.client_id)
+                self._close(report.client_id, by_venue=not is_absent)
             else:
                 entry.ticks = report.ticks or entry.ticks
             return entry.worker
@@ -397,6 +425,7 @@ class Gateway:
         with self._lock:
             entry = self._entries.get(fill.client_id)
             if entry is not None:
+                entry.is_seen = entry.has_fills = True
                 entry.open_lots -= fill.lots
                 if entry.open_lots <= 0:
                     self._close(fill.client_id)
@@ -418,12 +447,44 @@ class Gateway:
             entry.first_absent_ns = None
             entry.next_ask_ns = at_ns + 250_000_000
 
-    def _close(self, client_id: str) -> None:
+    def _close(self, client_id: str, *, by_venue: bool = True) -> None:
         entry = self._entries.pop(client_id, None)
-        if entry is not None:
-            self._open_value -= entry.value
-            self.budget.release(entry.value)
-            self._intents.record_done(client_id, self._clock.now_ns())
+        if entry is None:
+            return
+        now_ns = self._clock.now_ns()
+        self._open_value -= entry.value
+        self.budget.release(entry.value)
+        if by_venue:
+            self._ended[client_id] = now_ns
+            while len(self._ended) > ENDED_KEPT:
+                self._ended.popitem(last=False)
+        if entry.has_fills:
+            self._settling.append(client_id)
+        else:
+            self._intents.record_done(client_id, now_ns)
+
+    def settle(self, is_stored: Callable[[], bool]) -> None:
+        """Record the end of orders that were filled, once `is_stored` says that every fill so far is durable.
+
+        Until then a restart takes such an order for open and reads its fills at the venue again, so that no
+        fill is lost between the two files.
+        """
+        with self._lock:
+            settling, self._settling = self._settling, []
+        if settling and not is_stored():
+            with self._lock:
+                self._settling = settling + self._settling
+            return
+        now_ns = self._clock.now_ns()
+        for client_id in settling:
+            self._intents.record_done(client_id, now_ns)
+
+    def _look_soon(self, client_id: str) -> None:
+        """The venue speaks of an order as open that we hold for gone: read what is open there. An old message
+        that came late costs one reading.
+        """
+        if client_id.startswith(self._prefix):
+            self.reconcile_soon()
 
     # ------------------------------------------------------------------ asking (polling thread, or the tape's
     # loop)
@@ -443,34 +504,59 @@ class Gateway:
             self._watched.add(instrument)
 
     def reconcile_soon(self) -> None:
-        """Something did not add up: read orders and fills at the next poll."""
+        """Something did not add up: read orders and fills at the next poll, `SOON_S` after the last time."""
         with self._lock:
-            self._next_reconcile_ns = 0
+            soon_ns = self._reconciled_ns + int(SOON_S * 1e9)
+            self._next_reconcile_ns = min(self._next_reconcile_ns, soon_ns)
 
     def poll(self, now_ns: int) -> None:
-        """Do what is due: reconcile after a (re)connect and every `RECONCILE_EVERY_S`, resolve unknown
-        orders.
+        """Do what is due: cancel what is doomed, reconcile after a (re)connect and every `RECONCILE_EVERY_S`,
+        resolve unknown orders.
 
         Blocks for as long as the venue's reads do. A read that fails leaves everything as it was and is tried
         again.
         """
         if not self.is_linked:
             return
+        self._cancel_doomed(now_ns)
         try:
             if now_ns >= self._next_reconcile_ns:
                 self._reconcile(now_ns)
                 with self._lock:
-                    self.is_reconciled = True
+                    self._has_read = True
+                    self._reconciled_ns = now_ns
                     self._next_reconcile_ns = now_ns + int(RECONCILE_EVERY_S * 1e9)
                     self.trouble = ""
-                self._deliver(LinkChanged(now_ns, self.exchange.venue, "orders", True, "reconciled"))
+                self._cancel_doomed(now_ns)
             self._resolve_unknown(now_ns)
+            self._say_reconciled(now_ns)
         except ExchangeError as error:
             with self._lock:
                 self.trouble = f"{type(error).__name__}: {error.message}"
                 wait_s = getattr(error, "retry_after_s", 1.0)
                 self._next_reconcile_ns = max(self._next_reconcile_ns, now_ns + int(wait_s * 1e9))
             log.warning("venue=%s reading failed: %s", self.exchange.venue, self.trouble)
+
+    def _say_reconciled(self, now_ns: int) -> None:
+        """Trading may begin: the venue was read since the link came up, and nothing of an earlier run is left
+        there.
+        """
+        with self._lock:
+            left = any(e.doomed and e.sent_ns < self._started_ns for e in self._entries.values())
+            if self.is_reconciled or not self._has_read or left:
+                return
+            self.is_reconciled = True
+        self._deliver(LinkChanged(now_ns, self.exchange.venue, "orders", True, "reconciled"))
+
+    def _cancel_doomed(self, now_ns: int) -> None:
+        with self._lock:
+            due = []
+            for client_id, entry in self._entries.items():
+                if entry.doomed and entry.next_cancel_ns <= now_ns:
+                    entry.next_cancel_ns = now_ns + int(CANCEL_AGAIN_S * 1e9)
+                    due.append((client_id, entry.instrument, entry.doomed))
+        for client_id, instrument, why in due:
+            self.cancel_now(client_id, instrument, why)
 
     def _reconcile(self, now_ns: int) -> None:
         reads_from_ns = now_ns
@@ -480,7 +566,7 @@ class Gateway:
         )
         open_ids = {r.client_id for r in reports}
         for report in reports:
-            self._sort_open(report, now_ns)
+            self._sort_open(report, now_ns, reads_from_ns)
         for instrument in sorted(self._watched):
             since = self._last_fill_ns.get(instrument, self._started_ns)
             since = min(since, self._oldest_ns.get(instrument, since)) - int(RECONCILE_OVERLAP_S * 1e9)
@@ -496,38 +582,40 @@ class Gateway:
             for client_id, _ in missing:
                 self._doubt(self._entries[client_id], now_ns)
 
-    def _sort_open(self, report: OrderReport, now_ns: int) -> None:
-        """An open order at the venue: ours and known, ours without an owner (cancel it), or somebody else's
+    def _sort_open(self, report: OrderReport, now_ns: int, reads_from_ns: int) -> None:
+        """An open order at the venue: ours and known, ours without an owner (doomed), or somebody else's
         (leave it).
         """
+        client_id = report.client_id
         with self._lock:
-            entry = self._entries.get(report.client_id)
-        if entry is not None:
-            self._deliver(OrderHeard(now_ns, report))
-            if entry.canceling and entry.sent_ns < self._started_ns:
-                self.cancel_now(report.client_id, report.instrument, "left by an earlier run")
-            return
-        if not report.client_id.startswith(self._prefix):
-            self.foreign_orders += 1
-            return
+            if client_id not in self._entries:
+                if not client_id.startswith(self._prefix):
+                    self.foreign_orders += 1
+                    return
+                if self._ended.get(client_id, -1) >= reads_from_ns:
+                    return  # it ended while the list was under way
+                self._doom_orphan(report, now_ns)
+        self._deliver(OrderHeard(now_ns, report))
+
+    def _doom_orphan(self, report: OrderReport, now_ns: int) -> None:
         log.warning("order=%s without an owner at %s: canceling it", report.client_id, self.exchange.venue)
         self.orphans_canceled += 1
-        with self._lock:
-            self._watched.add(report.instrument)
-            value = self.instruments[report.instrument].value(report.ticks, report.lots)
-            self.budget.count(value)
-            self._open_value += value
-            self._entries[report.client_id] = _Entry(
-                self._owner(report.client_id) or "",
-                report.instrument,
-                report.side,
-                report.ticks,
-                value,
-                now_ns,
-                report.lots - (report.filled_lots or 0),
-                True,
-            )
-        self.cancel_now(report.client_id, report.instrument, "an order without an owner")
+        self._watched.add(report.instrument)
+        value = self.instruments[report.instrument].value(report.ticks, report.lots)
+        self.budget.count(value)
+        self._open_value += value
+        self._entries[report.client_id] = _Entry(
+            self._owner(report.client_id) or "",
+            report.instrument,
+            report.side,
+            report.ticks,
+            value,
+            now_ns,
+            report.lots - (report.filled_lots or 0),
+            answered=True,
+            is_seen=True,
+            doomed="an order without an owner",
+        )
 
     def _resolve_unknown(self, now_ns: int) -> None:
         late_ns = now_ns - int(UNKNOWN_AFTER_S * 1e9)
@@ -550,8 +638,6 @@ class Gateway:
             for fill in self._unseen_fills(client_id, entry):
                 self._deliver(FillHeard(now_ns, fill))
             self._deliver(OrderHeard(now_ns, report))
-            if entry.canceling and not report.status.is_final:
-                self.cancel_now(client_id, entry.instrument, "it was to be canceled and is still open")
 
     def _absent(self, client_id: str, entry: _Entry, now_ns: int) -> None:
         doubt_ns = entry.doubt_ns if entry.doubt_ns is not None else now_ns
@@ -565,10 +651,10 @@ class Gateway:
         fills = self._unseen_fills(client_id, entry)
         for fill in fills:
             self._deliver(FillHeard(now_ns, fill))
-        if fills:
-            status, reason = Status.CANCELED, "gone from the venue's list, with fills in its history"
-        else:
-            status, reason = Status.CANCELED, "not at the venue on two reads, and no fill in its history"
+        if fills or entry.is_seen:
+            status, reason = Status.CANCELED, "gone from the venue's list; its fills are those of its history"
+        else:  # not canceled: should the venue show it after all, the order table believes the venue
+            status, reason = Status.REJECTED, "not at the venue on two reads, and no fill in its history"
         instrument = entry.instrument
         self._deliver(
             OrderHeard(
@@ -596,22 +682,35 @@ class Gateway:
 
         Safe from any thread, needs no lane: the flag is set before the first cancel leaves.
         """
-        self._killed = reason or "killed"
-        with self._lock:
-            live = [(client_id, entry.instrument) for client_id, entry in self._entries.items()]
-            for entry in self._entries.values():
-                entry.canceling = True
-        for client_id, instrument in live:
-            self.cancel_now(client_id, instrument, "kill")
+        live = self.latch(reason)
+        self._cancel_doomed(self._clock.now_ns())
         if self.exchange.capabilities.cancel_all:
             try:
                 self.exchange.cancel_all(None)
             except ExchangeError as error:
                 log.error("venue=%s cancel-all failed: %s", self.exchange.venue, error.message)
-        return len(live)
+        return live
+
+    def latch(self, reason: str) -> int:
+        """The part of a kill that needs no venue: refuse every new order and doom what is live (the number of
+        it); `poll` cancels it. For a start under a kill of an earlier run.
+        """
+        self._killed = reason or "killed"
+        with self._lock:
+            for entry in self._entries.values():
+                entry.doomed = entry.doomed or "kill"
+            return len(self._entries)
 
     def release(self) -> None:
         self._killed = ""
+
+    def abandon(self, worker: str, why: str) -> None:
+        """Nobody sees to this worker's orders any more: cancel them, again and again until they are gone."""
+        with self._lock:
+            for entry in self._entries.values():
+                if entry.worker == worker:
+                    entry.doomed = entry.doomed or why
+        self._cancel_doomed(self._clock.now_ns())
 
     @property
     def is_killed(self) -> bool:

@@ -75,7 +75,7 @@ class LocalDesk:
         if killed is not None:
             roster.kill_reason = killed.reason
             for gateway in p.gateways.values():
-                gateway.kill(killed.reason)
+                gateway.latch(killed.reason)
         rows = p.state.workers()
         for row in rows:
             try:

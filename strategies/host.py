@@ -47,6 +47,7 @@ log = logging.getLogger("makerdeck.host")
 
 POLL_S = 0.1  # the gateway's housekeeping
 SYNC_S = 1.0  # group fsync of the intent log
+FLUSH_S = 2.0  # how long a fill may take to be durable before it is looked at again
 PROBE_S = 2.0  # how long the live market may take to answer at start
 DEMO_PAUSE_S = 3.0
 EVERYTHING = 10**9
@@ -190,9 +191,9 @@ class Host:
         if self._paper is not None:
             self._paper.start()
         self.lane.service.start()
+        self.desk.open()  # before the venue's first word: a fill it tells again finds its worker
         self._services.append(Service("gateway-poll", self._poll, restart_after_s=1.0).start())
         self.gateway.exchange.connect(self._inbox.put)
-        self.desk.open()
         self._publisher.start()
         log.info(
             "desk=%s run=%d market=%s data=%s", self._s.name, self.run_no, self._room.label, self._s.data_dir
@@ -221,6 +222,7 @@ class Host:
             self._paper.close()
         if self._trade_log is not None:
             self._trade_log.close()
+        self.gateway.settle(lambda: self.state.flush(FLUSH_S))
         kept = self.state.close()
         self.intents.close()
         return clean and kept
@@ -331,6 +333,7 @@ class Host:
                 self.desk.roster.trouble("account", "")
             if now_ns - synced_ns > SYNC_S * 1e9:
                 synced_ns = now_ns
+                self.gateway.settle(lambda: self.state.flush(FLUSH_S))
                 self.intents.sync()
 
     def _demo(self, service: Service) -> None:

@@ -209,9 +209,7 @@ class Lane:
         log.exception("worker=%s crashed; its orders are being canceled", engine.worker)
         self.failed[engine.worker] = f"{type(error).__name__}: {error}"
         self._drop(engine.worker)
-        gateway = self._gateways[engine.instrument.id.venue]
-        for order in list(engine.orders.live()):
-            gateway.cancel_now(order.client_id, order.instrument, "the worker crashed")
+        self._gateways[engine.instrument.id.venue].abandon(engine.worker, "the worker crashed")
         if self._crashed is not None:
             self._crashed(engine.worker, error)
 

@@ -29,6 +29,7 @@ from strategies.backtest import Seat, TapeRun, report
 from strategies.defaults import complete_limits
 from strategies.views import Worker, fill_view, orders_view, worker_view
 
+FLUSH_S = 10.0
 DESK_TAG = "tape"  # client ids of a tape run do not depend on chance
 Show = Callable[[WorkerView, OrdersView, tuple[FillView, ...], int], None]
 
@@ -226,6 +227,7 @@ class TapeSession:
             if trade_log is not None:
                 trade_log.record_run(self._view(run, worker), "started")
         ended = run.play(_paced(self.tape, pace, wait), stopping)
+        run.gateway.settle(lambda: state.flush(FLUSH_S))
         for worker in self.workers:
             worker.state, worker.stopped_ns = "stopped", clock.now_ns()
         views = tuple(self._view(run, worker) for worker in self.workers)
