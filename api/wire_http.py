@@ -58,9 +58,9 @@ class Proxy:
         return cls(parts.hostname, port, f"{user}:{password}" if user else "")
 
 
-@lru_cache(maxsize=1)
-def _tls() -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=certificates())
+@lru_cache(maxsize=4)
+def _tls(cafile: str) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=cafile)  # reading the authorities takes milliseconds
 
 
 def open_socket(
@@ -91,7 +91,7 @@ def open_socket(
         if via is not None:
             _tunnel(opened, via, host, port, connect_s)
         if is_tls:
-            opened = _tls().wrap_socket(opened, server_hostname=host)
+            opened = _tls(certificates()).wrap_socket(opened, server_hostname=host)
         return opened
     except (OSError, ValueError) as error:
         if opened is not None:
