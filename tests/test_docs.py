@@ -34,7 +34,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT /
 EXAMPLES = ROOT / "examples"
 BODIES = sorted(EXAMPLES.glob("worker-*.json"))
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
-PROSE_CHARS = 140  # a line that is neither a table row nor code
+PROSE_CHARS = 160  # of a line that is neither a table row nor code
 
 
 def text_of(name: str) -> str:
