@@ -63,7 +63,8 @@ UNKNOWN_AFTER_S = (
     5.0  # no answer and no report for this long: the outcome is unknown, whoever failed to say so
 )
 RECONCILE_EVERY_S = 30.0  # finds the fill that a healthy-looking stream dropped
-RECONCILE_OVERLAP_S = 60.0  # how far behind the last known fill the history is read again
+RECONCILE_OVERLAP_S = 60.0  # how far behind the last reading the history is read again
+FIRST_READ_S = 86_400.0  # and how far behind the newest stored fill at the first reading of a run
 CANCEL_AGAIN_S = 1.0  # how soon a doomed order is canceled again
 SOON_S = 1.0  # no two reconciliations are closer than this, whatever asks for them
 ENDED_KEPT = 2_000  # ended orders remembered, so that an old list does not make orphans of them
@@ -219,6 +220,8 @@ class Gateway:
         self._settling: list[str] = []
         self._watched: set[InstrumentId] = set(self._last_fill_ns)
         self._oldest_ns: dict[InstrumentId, int] = {}
+        self._fills_read_ns: dict[InstrumentId, int] = {}
+        self._link_epoch = 0
         for worker, place, at_ns in open_intents:
             self._adopt(worker, place, at_ns)
 
@@ -320,9 +323,9 @@ class Gateway:
         instrument = self.instruments.get(place.instrument)
         if instrument is None:
             log.warning(
-                "order=%s of an unlisted instrument %s is left alone", place.client_id, place.instrument
+                "order=%s of an instrument that is listed no more: %s", place.client_id, place.instrument
             )
-            return
+            return  # should it be open still, the first reading finds it and dooms it
         value = instrument.value(place.ticks, place.lots)
         entry = _Entry(
             worker,
@@ -357,6 +360,7 @@ class Gateway:
                 self.is_linked = event.is_up
                 self.is_reconciled = self._has_read = False
                 self._next_reconcile_ns = 0
+                self._link_epoch += 1
         return None
 
     def is_new(self, fill: Fill) -> bool:
@@ -365,8 +369,6 @@ class Gateway:
             if fill.key in self._trades:
                 return False
             self._trades.add(fill.key)
-            last = self._last_fill_ns.get(fill.instrument, 0)
-            self._last_fill_ns[fill.instrument] = max(last, fill.venue_ns)
             return True
 
     def _heard_answer(self, answer: Answered) -> str | None:
@@ -418,10 +420,18 @@ class Gateway:
             return entry.worker if entry is not None else self._owner(fill.client_id)
 
     def fill_once(self, fill: Fill) -> bool:
-        """Book a fill that was just heard: False when it was known before. New ones go to the store first."""
+        """Book a fill that was just heard: False when it was known before. New ones go to the store first;
+        one that could not be handed to it counts as not heard.
+        """
         if not self.is_new(fill):
             return False
-        owner = self._heard_fill(fill)
+        try:
+            self._on_fill(self._heard_fill(fill), fill)
+        except Exception:
+            with self._lock:
+                self._trades.discard(fill.key)
+                self._next_reconcile_ns = 0
+            raise
         with self._lock:
             entry = self._entries.get(fill.client_id)
             if entry is not None:
@@ -429,7 +439,6 @@ class Gateway:
                 entry.open_lots -= fill.lots
                 if entry.open_lots <= 0:
                     self._close(fill.client_id)
-        self._on_fill(owner, fill)
         return True
 
     def _owner(self, client_id: str) -> str | None:
@@ -519,13 +528,18 @@ class Gateway:
         if not self.is_linked:
             return
         self._cancel_doomed(now_ns)
+        is_due = False
         try:
-            if now_ns >= self._next_reconcile_ns:
+            with self._lock:
+                is_due, epoch = now_ns >= self._next_reconcile_ns, self._link_epoch
+                if is_due:
+                    self._next_reconcile_ns = now_ns + int(RECONCILE_EVERY_S * 1e9)
+                    self._reconciled_ns = now_ns
+            if is_due:
                 self._reconcile(now_ns)
                 with self._lock:
-                    self._has_read = True
-                    self._reconciled_ns = now_ns
-                    self._next_reconcile_ns = now_ns + int(RECONCILE_EVERY_S * 1e9)
+                    if epoch == self._link_epoch:  # else the link was cut under the reading: once more
+                        self._has_read = True
                     self.trouble = ""
                 self._cancel_doomed(now_ns)
             self._resolve_unknown(now_ns)
@@ -534,7 +548,8 @@ class Gateway:
             with self._lock:
                 self.trouble = f"{type(error).__name__}: {error.message}"
                 wait_s = getattr(error, "retry_after_s", 1.0)
-                self._next_reconcile_ns = max(self._next_reconcile_ns, now_ns + int(wait_s * 1e9))
+                if not self._has_read or is_due:
+                    self._next_reconcile_ns = now_ns + int(wait_s * 1e9)
             log.warning("venue=%s reading failed: %s", self.exchange.venue, self.trouble)
 
     def _say_reconciled(self, now_ns: int) -> None:
@@ -568,11 +583,10 @@ class Gateway:
         for report in reports:
             self._sort_open(report, now_ns, reads_from_ns)
         for instrument in sorted(self._watched):
-            since = self._last_fill_ns.get(instrument, self._started_ns)
-            since = min(since, self._oldest_ns.get(instrument, since)) - int(RECONCILE_OVERLAP_S * 1e9)
-            for fill in self.exchange.fetch_fills(instrument, since):
+            for fill in self.exchange.fetch_fills(instrument, self._fills_since(instrument)):
                 if fill.client_id.startswith(self._prefix) and fill.key not in self._trades:
                     self._deliver(FillHeard(now_ns, fill))
+            self._fills_read_ns[instrument] = reads_from_ns
         with self._lock:
             missing = [
                 (client_id, e.instrument)
@@ -581,6 +595,17 @@ class Gateway:
             ]
             for client_id, _ in missing:
                 self._doubt(self._entries[client_id], now_ns)
+
+    def _fills_since(self, instrument: InstrumentId) -> int:
+        """From when to read the fills of a market: the last time that worked, never the newest fill heard,
+        since an older one may have been dropped. The first read of a run goes back a day, or to the oldest
+        intent without an end.
+        """
+        read_ns = self._fills_read_ns.get(instrument)
+        if read_ns is not None:
+            return read_ns - int(RECONCILE_OVERLAP_S * 1e9)
+        since_ns = self._last_fill_ns.get(instrument, self._started_ns) - int(FIRST_READ_S * 1e9)
+        return min(since_ns, self._oldest_ns.get(instrument, since_ns) - int(RECONCILE_OVERLAP_S * 1e9))
 
     def _sort_open(self, report: OrderReport, now_ns: int, reads_from_ns: int) -> None:
         """An open order at the venue: ours and known, ours without an owner (doomed), or somebody else's
@@ -600,8 +625,11 @@ class Gateway:
     def _doom_orphan(self, report: OrderReport, now_ns: int) -> None:
         log.warning("order=%s without an owner at %s: canceling it", report.client_id, self.exchange.venue)
         self.orphans_canceled += 1
-        self._watched.add(report.instrument)
-        value = self.instruments[report.instrument].value(report.ticks, report.lots)
+        instrument = self.instruments.get(report.instrument)
+        value = Decimal(0)  # of an instrument that is listed no more; its order is canceled all the same
+        if instrument is not None:
+            self._watched.add(report.instrument)
+            value = instrument.value(report.ticks, report.lots)
         self.budget.count(value)
         self._open_value += value
         self._entries[report.client_id] = _Entry(

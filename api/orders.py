@@ -89,6 +89,7 @@ class OwnOrders:
         self.duplicates = 0
         self.sent = 0
         self.cancels_sent = 0
+        self.ended_filled = 0
         self._live: dict[str, Order] = {}
         self._done: OrderedDict[str, Order] = OrderedDict()
         self._fill_lots: dict[str, int] = {}
@@ -334,7 +335,8 @@ class OwnOrders:
             self._done.pop(order.client_id, None)
             self._live[order.client_id] = order
             return order
-        self._live.pop(order.client_id, None)
+        was_live = self._live.pop(order.client_id, None) is not None
+        self.ended_filled += was_live and order.status is _F
         self._done[order.client_id] = order
         self._done.move_to_end(order.client_id)
         while len(self._done) > KEPT_DONE:

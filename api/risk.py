@@ -135,6 +135,7 @@ def limits_schema() -> dict[str, Any]:
     }
 
 
+DECIMALS_MOST = 18  # of a limit; no venue has finer lots
 _COUNTS = ("max_messages_per_s", "max_open_orders")
 
 
@@ -177,6 +178,9 @@ def _number(value: Any, f: LimitField) -> Decimal | int:
         number = Decimal(str(value).strip())
     except InvalidOperation:
         raise BadInput(f"limits.{f.name}", f"{value!r} is not a number; must be {allowed}") from None
+    exponent = number.as_tuple().exponent
+    if isinstance(exponent, int) and exponent < -DECIMALS_MOST:
+        raise BadInput(f"limits.{f.name}", f"has more than {DECIMALS_MOST} decimals; must be {allowed}")
     if not number.is_finite() or not Decimal(f.minimum) < number <= Decimal(f.maximum):
         raise BadInput(f"limits.{f.name}", f"{value} is out of range; must be {allowed}")
     if f.name in _COUNTS:

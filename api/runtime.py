@@ -32,18 +32,21 @@ class ClockLike(Protocol):
     def now_ns(self) -> int: ...
 
 
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # on Linux one that counts a suspend as well
+
+
 class Clock:
     """UTC nanoseconds that never go back within a run."""
 
-    __slots__ = ("_mono_ns", "_wall_ns")
+    __slots__ = ("_steady_ns", "_wall_ns")
 
     def __init__(self) -> None:
         self._wall_ns = time.time_ns()
-        self._mono_ns = time.monotonic_ns()
+        self._steady_ns = time.clock_gettime_ns(_STEADY)
 
     def now_ns(self) -> int:
-        """Wall time at construction plus monotonic time since, in nanoseconds."""
-        return self._wall_ns + time.monotonic_ns() - self._mono_ns
+        """Wall time at construction plus steady time since, in nanoseconds."""
+        return self._wall_ns + time.clock_gettime_ns(_STEADY) - self._steady_ns
 
 
 class SteppedClock:

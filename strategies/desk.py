@@ -31,11 +31,12 @@ from api.desk import (
     WorkerView,
 )
 from api.errors import BadInput, BadInputs, Conflict, NotFound
-from api.risk import limits_schema, parse_limits
-from api.types import InstrumentId, SetParams, SetTrading, Trading
+from api.risk import Limits, limits_schema, parse_limits
+from api.runtime import Service
+from api.types import Instrument, InstrumentId, SetParams, SetTrading, Trading
 from database.rows import WorkerRow
 from strategies import STRATEGIES
-from strategies.base import Params
+from strategies.base import Params, Strategy
 from strategies.keeper import KILL_FILE, Keeper
 from strategies.lane import DropEngine
 from strategies.publisher import Publisher
@@ -58,6 +59,8 @@ class LocalDesk:
         self._roster = Roster(parts)
         self._started_ns = parts.clock.now_ns()
         self._closing = False
+        self._coming: set[str] = set()
+        self._finishing: set[str] = set()
         self._keeper = Keeper(self._roster, lambda reason: self._kill_by_file(reason), self._finish)
         self._publisher = Publisher(parts.bus, parts.board, parts.clock, self, self._roster)
 
@@ -76,6 +79,8 @@ class LocalDesk:
             roster.kill_reason = killed.reason
             for gateway in p.gateways.values():
                 gateway.latch(killed.reason)
+        elif (p.data_dir / KILL_FILE).exists():  # before anything is started again
+            self._kill_by_file(f"file {KILL_FILE} in the data directory")
         rows = p.state.workers()
         for row in rows:
             try:
@@ -93,10 +98,15 @@ class LocalDesk:
         self._keeper.service.stop()
         self._keeper.service.join(2.0)
         roster = self._roster
-        running = [w for w in roster.workers.values() if w.state in RUNNING]
+        running = [w for w in list(roster.workers.values()) if w.state in RUNNING]
         clean = stop_all(roster, running, "the desk is closing", deadline_s) if running else True
         for gateway in self._p.gateways.values():
-            clean = confirm_none(gateway, None, deadline_s) == 0 and clean
+            if gateway.live_count:
+                gateway.latch(
+                    "the desk is closing"
+                )  # whatever the engines did: nothing new, everything canceled
+            clean = confirm_none(gateway, None, self._p.clock, deadline_s) == 0 and clean
+        roster.save_unsaved()
         self._publisher.service.stop()
         self._publisher.service.join(2.0)
         return clean
@@ -125,20 +135,33 @@ class LocalDesk:
         self._roster.enlist(worker, strategy, params, limits)
 
     def _resume(self, rows: list[WorkerRow]) -> None:
+        """Workers that were told to come back do: running ones start again, paused ones stay paused."""
         if self._roster.kill_reason:
             return
         for row in rows:
-            if row.resume and row.state in ("running", "paused") and row.id in self._roster.workers:
+            worker = self._roster.workers.get(row.id)
+            if worker is None or not row.resume:
+                continue
+            if row.state == "running":
                 self._roster.notice("info", row.id, "started again after the restart, as it was told to")
                 self.start(row.id, by="restart")
+            elif row.state == "paused":
+                with self._roster.lock:
+                    worker.state, worker.reason, worker.stopped_ns = (
+                        "paused",
+                        "paused before the restart",
+                        None,
+                    )
+                    self._roster.tell(
+                        worker, SetTrading(self._p.clock.now_ns(), Trading.PAUSE, worker.reason)
+                    )
 
     # ------------------------------------------------------------------ reading
 
     def health(self) -> dict[str, Any]:
         view = self.view()
         checks = dict(self._roster.troubles)
-        lane = self._p.lane.service
-        if not lane.is_alive or lane.silent_s > 5.0:
+        if not self._p.lane.is_well:
             checks["lane"] = "the trading thread does not answer"
         if view.lost_bus_s > 0:
             checks["bus"] = f"lost for {view.lost_bus_s:.1f} s"
@@ -289,29 +312,52 @@ class LocalDesk:
         limits, derived = self._roster.limits(strategy, params, spec.limits, instrument)
         with self._roster.lock:
             name = spec.name or self._roster.free_name(f"{spec.strategy} {spec.symbol}")
-            if any(w.spec.name == name for w in self._roster.workers.values()):
+            if any(w.spec.name == name for w in self._roster.workers.values()) or name in self._coming:
                 raise BadInput("name", f"{name!r} is taken by another worker")
-            number = self._p.state.next_worker_no()
-            worker = Worker(
-                id=f"w{number}",
-                number=number,
-                spec=replace(spec, id=f"w{number}", name=name, params={}, limits={}),
-                instrument=instrument,
-                params=params.as_dict(),
-                limits=dict(limits.as_dict()),
-                derived=derived,
-                version=1,
-                is_demo=is_demo,
-                state="halted" if self._roster.kill_reason else "stopped",
-                reason=self._roster.kill_reason or "not started",
-            )
-            self._roster.add_version(worker, by, "created")
-            self._p.state.save_worker(self._roster.row(worker))
+            self._coming.add(name)
+        try:
+            worker = self._made(spec, name, instrument, params, limits, derived, by, is_demo)
             self._roster.enlist(worker, strategy, params, limits)
+        finally:
+            with self._roster.lock:
+                self._coming.discard(name)
         stated = ", ".join(f"{k}={v}{' (derived)' if k in derived else ''}" for k, v in worker.limits.items())
         log.info("worker=%s name=%s created by %s limits: %s", worker.id, name, by, stated)
         self._roster.notice("info", worker.id, f"{name} created by {by}; limits: {stated}")
         return self._roster.view(worker)
+
+    def _made(
+        self,
+        spec: WorkerSpec,
+        name: str,
+        instrument: Instrument,
+        params: Params,
+        limits: Limits,
+        derived: tuple[str, ...],
+        by: str,
+        is_demo: bool,
+    ) -> Worker:
+        """A worker that is written down. Raises Conflict when it can't be."""
+        try:
+            number = self._p.state.next_worker_no()
+        except OSError as error:
+            raise Conflict(f"this cannot be written down, so nothing was made: {error}") from error
+        worker = Worker(
+            id=f"w{number}",
+            number=number,
+            spec=replace(spec, id=f"w{number}", name=name, params={}, limits={}),
+            instrument=instrument,
+            params=params.as_dict(),
+            limits=dict(limits.as_dict()),
+            derived=derived,
+            version=1,
+            is_demo=is_demo,
+            state="halted" if self._roster.kill_reason else "stopped",
+            reason=self._roster.kill_reason or "not started",
+        )
+        worker.version = self._roster.new_version(worker.id, worker.params, worker.limits, by, "created")
+        self._roster.save_first(self._roster.row(worker))
+        return worker
 
     def change(
         self,
@@ -341,49 +387,79 @@ class LocalDesk:
                     )
             if errors:
                 raise BadInputs(tuple(errors))
-            given = {k: v for k, v in worker.limits.items() if k not in worker.derived}
-            for key, value in (limits or {}).items():
-                if value is None:
-                    given.pop(key, None)
-                else:
-                    given[key] = value
-            merged, derived = self._roster.limits(strategy, parsed, given, worker.instrument)
-            changes_rules = parsed.as_dict() != worker.params or merged.as_dict() != worker.limits
-            with self._roster.lock:
-                worker.spec = replace(
-                    worker.spec,
-                    name=worker.spec.name if name is None else name,
-                    resume_after_restart=(
-                        worker.spec.resume_after_restart
-                        if resume_after_restart is None
-                        else resume_after_restart
-                    ),
-                )
-                if changes_rules:
-                    worker.params = parsed.as_dict()
-                    worker.limits = dict(merged.as_dict())
-                    worker.derived = derived
-                    self._roster.add_version(worker, by, reason)
-                self._p.state.save_worker(self._roster.row(worker))
-            if changes_rules:
-                now_ns = self._p.clock.now_ns()
-                self._roster.tell(worker, SetParams(now_ns, parsed, merged, worker.version))
-                self._roster.wait_for(worker, lambda shown: shown.version >= worker.version, ACK_S)
-                self._roster.notice(
-                    "info", worker.id, f"version {worker.version} by {by}{': ' + reason if reason else ''}"
-                )
+            spec = replace(
+                worker.spec,
+                name=worker.spec.name if name is None else name,
+                resume_after_restart=(
+                    worker.spec.resume_after_restart if resume_after_restart is None else resume_after_restart
+                ),
+            )
+            if params is None and limits is None:
+                self._roster.save_first(replace(self._roster.row(worker), **_row_of(spec, worker)))
+                with self._roster.lock:
+                    worker.spec = spec
+                return self._roster.view(worker)
+            self._change_rules(worker, spec, strategy, parsed, limits or {}, by, reason)
             return self._roster.view(worker)
 
+    def _change_rules(
+        self,
+        worker: Worker,
+        spec: WorkerSpec,
+        strategy: Strategy,
+        parsed: Params,
+        limits: dict[str, Any],
+        by: str,
+        reason: str,
+    ) -> None:
+        """New parameters or limits: written down as a version first, then known here, then told."""
+        given = {k: v for k, v in worker.limits.items() if k not in worker.derived}
+        for key, value in limits.items():
+            if value is None:
+                given.pop(key, None)
+            else:
+                given[key] = value
+        merged, derived = self._roster.limits(strategy, parsed, given, worker.instrument)
+        shown = self._roster.shown(worker.id)
+        is_known = shown is not None and (shown.params, shown.limits) == (parsed, merged)
+        version = worker.version
+        new_params, new_limits = parsed.as_dict(), dict(merged.as_dict())
+        if (new_params, new_limits) != (worker.params, worker.limits):
+            version = self._roster.new_version(worker.id, new_params, new_limits, by, reason)
+        row = replace(
+            self._roster.row(worker),
+            spec=replace(spec, params=new_params, limits=new_limits),
+            resume=spec.resume_after_restart,
+            version=version,
+            extra={"limits_derived": list(derived)},
+        )
+        self._roster.save_first(row)
+        with self._roster.lock:
+            is_new = version != worker.version
+            worker.spec, worker.params, worker.limits = spec, new_params, new_limits
+            worker.derived, worker.version = derived, version
+            if is_new or not is_known:
+                self._roster.tell(worker, SetParams(self._p.clock.now_ns(), parsed, merged, version))
+        if is_new or not is_known:
+            self._roster.wait_for(worker, lambda s: s.version >= version and s.limits == merged, ACK_S)
+        if is_new:
+            text = f"version {version} by {by}{': ' + reason if reason else ''}"
+            self._roster.notice("info", worker.id, text)
+
     def delete(self, worker_id: str, *, by: str) -> None:
-        worker = self._roster.worker(worker_id)
+        self._roster.worker(worker_id)
         with self._roster.verb(worker_id):
-            if worker.state in ("running", "paused", "stopping"):
+            worker = self._roster.worker(worker_id)
+            if worker.state in RUNNING:
                 raise Conflict(f"{worker.spec.name} is {worker.state}; stop it first")
             if self._roster.gateway(worker).live_of(worker_id)[0]:
                 raise Conflict(f"orders of {worker.spec.name} are still live or in doubt at the venue")
+            try:
+                self._p.state.delete_worker(worker_id)
+            except OSError as error:
+                raise Conflict(f"this cannot be written down, so nothing was changed: {error}") from error
             with self._roster.lock:
                 del self._roster.workers[worker_id]
-                self._p.state.delete_worker(worker_id)
             self._p.lane.inbox.put(DropEngine(worker_id))
             for prefix in (TOPIC_WORKER, TOPIC_ORDERS, TOPIC_SERIES):
                 self._p.bus.drop(prefix + worker_id)
@@ -391,26 +467,31 @@ class LocalDesk:
             self._roster.notice("info", worker_id, f"{worker.spec.name} deleted by {by}")
 
     def start(self, worker_id: str, *, by: str) -> WorkerView:
-        worker = self._roster.worker(worker_id)
+        self._roster.worker(worker_id)
         with self._roster.verb(worker_id):
-            if self._roster.kill_reason:
-                raise Conflict(f"the desk is killed ({self._roster.kill_reason}); release it first")
-            if self._closing:
-                raise Conflict("the desk is closing")
+            worker = self._roster.worker(worker_id)
             if worker.state == "running":
                 return self._roster.view(worker)
             if worker.state == "stopping":
                 raise Conflict(f"{worker.spec.name} is stopping; orders are still in doubt")
+            self._refuse_if_halted()
             if worker.state == "failed":
                 self._roster.renew(worker)
-            now_ns = self._p.clock.now_ns()
-            with self._roster.lock:
-                if worker.state != "paused":
-                    worker.started_ns, worker.stopped_ns, worker.receipt = now_ns, None, None
-                worker.state, worker.reason = "running", f"started by {by}"
-                self._p.state.save_worker(self._roster.row(worker))
             self._p.market.ensure(worker.instrument)
-            self._roster.tell(worker, SetTrading(now_ns, Trading.RUN, ""))
+            now_ns = self._p.clock.now_ns()
+            is_new_run = worker.state != "paused"
+            began_ns = now_ns if is_new_run else worker.started_ns
+            row = replace(self._roster.row(worker), state="running", started_ns=began_ns, stopped_ns=None)
+            self._roster.save_first(row)
+            with self._roster.lock:  # a kill comes before this, and refuses it, or after it, and stops it
+                if not self._roster.kill_reason and not self._closing:
+                    if is_new_run:
+                        worker.started_ns, worker.stopped_ns, worker.receipt = now_ns, None, None
+                    worker.state, worker.reason = "running", f"started by {by}"
+                    self._roster.tell(worker, SetTrading(now_ns, Trading.RUN, ""))
+            if worker.state != "running":
+                self._roster.save(worker)
+            self._refuse_if_halted()
             self._roster.wait_for(worker, lambda shown: shown.trading is not Trading.DISARMED, ACK_S)
             log.info("worker=%s started by %s limits=%s", worker_id, by, worker.limits)
             self._roster.notice("info", worker_id, f"{worker.spec.name} started by {by}")
@@ -418,30 +499,46 @@ class LocalDesk:
             self._p.on_run(view, "started")
             return view
 
+    def _refuse_if_halted(self) -> None:
+        if self._roster.kill_reason:
+            raise Conflict(f"the desk is killed ({self._roster.kill_reason}); release it first")
+        if self._closing:
+            raise Conflict("the desk is closing")
+        if not self._p.lane.is_well:
+            raise Conflict("the trading thread does not answer; start the desk anew")
+
     def pause(self, worker_id: str, *, by: str) -> WorkerView:
-        worker = self._roster.worker(worker_id)
+        self._roster.worker(worker_id)
         with self._roster.verb(worker_id):
+            worker = self._roster.worker(worker_id)
             if worker.state == "paused":
                 return self._roster.view(worker)
-            if worker.state != "running":
-                raise Conflict(f"{worker.spec.name} is {worker.state}; only a running worker can be paused")
             with self._roster.lock:
+                if worker.state != "running":
+                    text = f"{worker.spec.name} is {worker.state}; only a running worker can be paused"
+                    raise Conflict(text)
                 worker.state, worker.reason = "paused", f"paused by {by}"
-                self._p.state.save_worker(self._roster.row(worker))
-            self._roster.tell(worker, SetTrading(self._p.clock.now_ns(), Trading.PAUSE, f"paused by {by}"))
+                self._roster.tell(worker, SetTrading(self._p.clock.now_ns(), Trading.PAUSE, worker.reason))
             self._roster.wait_for(worker, lambda shown: shown.trading is Trading.PAUSE, ACK_S)
+            self._roster.save(worker)
             self._roster.notice("info", worker_id, f"{worker.spec.name} paused by {by}")
             return self._roster.view(worker)
 
     def stop(self, worker_id: str, *, by: str) -> WorkerView:
-        worker = self._roster.worker(worker_id)
+        self._roster.worker(worker_id)
         with self._roster.verb(worker_id):
-            if (
-                worker.state in ("stopped", "halted", "failed")
-                and not self._roster.gateway(worker).live_of(worker_id)[0]
-            ):
-                return self._roster.view(worker)
-            stop_all(self._roster, [worker], f"stopped by {by}", STOP_S)
+            worker = self._roster.worker(worker_id)
+            shown = self._roster.shown(worker_id)
+            is_still = worker.state in ("stopped", "halted", "failed") and not (
+                self._roster.gateway(worker).live_of(worker_id)[0]
+                or (
+                    shown is not None
+                    and shown.trading in (Trading.RUN, Trading.PAUSE)
+                    and worker.state != "failed"
+                )
+            )
+            if not is_still:
+                stop_all(self._roster, [worker], f"stopped by {by}", STOP_S)
             return self._roster.view(worker)
 
     def kill(self, *, reason: str, by: str) -> ReceiptView:
@@ -454,18 +551,24 @@ class LocalDesk:
     def release(self, *, by: str) -> DeskView:
         if (self._p.data_dir / KILL_FILE).exists():
             raise Conflict(f"the file {KILL_FILE} is still in the data directory; remove it first")
-        self._p.state.clear_kill(by, self._p.clock.now_ns())
-        with self._roster.lock:
-            self._roster.kill_reason = ""
-            for worker in self._roster.workers.values():
+        try:
+            self._p.state.clear_kill(by, self._p.clock.now_ns())
+        except OSError as error:
+            raise Conflict(f"this cannot be written down, so nothing was changed: {error}") from error
+        roster, now_ns = self._roster, self._p.clock.now_ns()
+        with roster.lock:
+            workers = list(roster.workers.values())
+            for worker in workers:  # whatever raced the kill: nobody quotes because of a release
+                roster.tell(worker, SetTrading(now_ns, Trading.STOP, "killed"))
+                roster.tell(worker, SetTrading(now_ns, Trading.DISARMED, f"kill released by {by}"))
                 if worker.state == "halted":
                     worker.state, worker.reason = "stopped", f"kill released by {by}"
-                    self._p.state.save_worker(self._roster.row(worker))
-        for gateway in self._p.gateways.values():
-            gateway.release()
-        self._roster.notice(
-            "info", "", f"kill released by {by}; every worker stays stopped until it is started"
-        )
+            roster.kill_reason = ""
+            for gateway in self._p.gateways.values():
+                gateway.release()
+        for worker in workers:
+            roster.save(worker)
+        roster.notice("info", "", f"kill released by {by}; every worker stays stopped until it is started")
         return self.view()
 
     # ------------------------------------------------------------------ for the keeper
@@ -474,12 +577,25 @@ class LocalDesk:
         self.kill(reason=reason, by="file")
 
     def _finish(self, worker: Worker, reason: str) -> None:
-        """End a run that ended by itself; nothing when somebody is busy with that worker."""
-        verb = self._roster.verb(worker.id)
-        if not verb.acquire(blocking=False):
-            return
-        try:
-            if worker.state in ("running", "stopping"):
-                stop_all(self._roster, [worker], reason, STOP_S)
-        finally:
-            verb.release()
+        """End a run that ended by itself, on a thread of its own; nothing when somebody is busy with it."""
+        with self._roster.lock:
+            if worker.id in self._finishing:
+                return
+            self._finishing.add(worker.id)
+
+        def finish(service: Service) -> None:
+            try:
+                with self._roster.verb(worker.id):
+                    if worker.state in ("running", "paused", "stopping") and not service.stopping:
+                        stop_all(self._roster, [worker], reason, STOP_S)
+            finally:
+                with self._roster.lock:
+                    self._finishing.discard(worker.id)
+
+        Service(f"finish-{worker.id}", finish).start()
+
+
+def _row_of(spec: WorkerSpec, worker: Worker) -> dict[str, Any]:
+    """The fields of a row that a new name or resume flag changes."""
+    kept = replace(spec, params=worker.params, limits=worker.limits)
+    return {"spec": kept, "resume": spec.resume_after_restart}

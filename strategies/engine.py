@@ -142,6 +142,7 @@ class Shown:
     canceled: int
     refused: int
     unknown: int
+    ended_filled: int
     params: Params
     limits: Limits
     version: int
@@ -356,11 +357,10 @@ class Engine:
     ) -> tuple[str | None, tuple[Command, ...]]:
         """The first rule that silences everything, and the cancels it asks for."""
         doubtful_too = now_ns - self._doubt_cancel_ns >= int(CANCEL_AGAIN_S * 1e9)
-        trading = self.trading
-        if trading is Trading.RUN and self._is_over(now_ns):
-            self.trading = trading = Trading.STOP
+        if self.trading in (Trading.RUN, Trading.PAUSE) and self._is_over(now_ns):
+            self.trading = Trading.STOP
             self.reason = f"duration of {self._shared.duration_s:g} s is over"
-        if trading is Trading.PAUSE:
+        if self.trading is Trading.PAUSE and self._first_loss(event, now_ns) is None:
             self._doubt_cancel_ns = now_ns if doubtful_too else self._doubt_cancel_ns
             adding = cancel_what_adds(live, self.orders.position_lots, "paused", doubtful_too=doubtful_too)
             return self.reason or "paused", adding
@@ -373,15 +373,17 @@ class Engine:
         return silence, cancel_everything(live, silence, doubtful_too=doubtful_too)
 
     def _first_rule(self, event: Event, now_ns: int) -> str | None:
+        if self.trading is Trading.PAUSE:
+            return self._first_loss(event, now_ns)
         if self.trading is not Trading.RUN:
             return self.reason or self.trading.value
+        return self._first_loss(event, now_ns)
+
+    def _first_loss(self, event: Event, now_ns: int) -> str | None:
+        """What is missing for any order to rest, first rule first: a link, the store, a fresh book."""
         if isinstance(event, CancelAll):
             return event.reason
-        for link, what in (
-            ("account", "account stream"),
-            ("orders", "account"),
-            ("operator", "operator's way in"),
-        ):
+        for link, what in _LINKS:
             if self._links[link]:
                 return f"{what}: {self._links[link]}"
         book = self.book
@@ -498,7 +500,7 @@ class Engine:
 
     def _set_wake(self, now_ns: int) -> None:
         wake = NEVER_NS if self._short_ns is None else self._short_ns + int(MISSING_FILL_S * 1e9)
-        if self.trading is Trading.RUN:
+        if self.trading in (Trading.RUN, Trading.PAUSE):
             wake = min(wake, now_ns + int(self._shared.interval_s * 1e9))
             if self.book is not None:
                 stale = self.book.recv_ns + self.gate.max_age_ns + 1
@@ -541,6 +543,7 @@ class Engine:
             canceled=self.orders.cancels_sent,
             refused=self.refused_count,
             unknown=self.orders.unknown_count,
+            ended_filled=self.orders.ended_filled,
             params=self.params,
             limits=self.gate.limits,
             version=self.version,

@@ -29,6 +29,7 @@ from api.venues.paper.instruments import VENUE, Listing, load_instruments, settl
 from api.venues.paper.settings import PaperSettings
 from api.venues.paper.venue import ThreadedPaper
 from database.intents import IntentLog
+from database.place import lock_trading
 from database.state import State
 from quote.bus import Bus
 from quote.feed import FrameSource, LiveSource, SyntheticSource, TapeSource, probe_live
@@ -120,6 +121,7 @@ class Host:
 
     Raises (on construction):
         BadInput: the data directory, the tape or the instruments file cannot be used; nothing runs then.
+        DataDirBusy: the desk before this one does not end.
     """
 
     def __init__(self, settings: HostSettings, bus: Bus) -> None:
@@ -129,6 +131,7 @@ class Host:
         self.run_id = secrets.token_hex(8)
         tape = open_tape(settings.tapes) if settings.tapes else None
         listing = Listing() if settings.paper_file is None else load_instruments(settings.paper_file)
+        self._lock = lock_trading(settings.data_dir)
         self.state = State.open(settings.data_dir)
         try:
             self.intents = IntentLog(settings.data_dir / "intents.log")
@@ -225,6 +228,7 @@ class Host:
         self.gateway.settle(lambda: self.state.flush(FLUSH_S))
         kept = self.state.close()
         self.intents.close()
+        self._lock.release()
         return clean and kept
 
     # ------------------------------------------------------------------ building
@@ -334,7 +338,15 @@ class Host:
             if now_ns - synced_ns > SYNC_S * 1e9:
                 synced_ns = now_ns
                 self.gateway.settle(lambda: self.state.flush(FLUSH_S))
-                self.intents.sync()
+                self._sync_intents()
+
+    def _sync_intents(self) -> None:
+        try:
+            self.intents.sync()
+        except OSError as error:
+            self.desk.roster.trouble("intents", f"the intent log cannot be synced: {error.strerror or error}")
+        else:
+            self.desk.roster.trouble("intents", "")
 
     def _demo(self, service: Service) -> None:
         while not service.stopping:

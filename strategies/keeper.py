@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from api.runtime import Service
-from api.types import LinkChanged, Trading
-from strategies.roster import Roster
+from api.types import LinkChanged, SetTrading, Trading
+from strategies.roster import RUNNING, Roster
 from strategies.views import Worker
 
 KEEP_S = 0.25
@@ -23,7 +23,7 @@ class Keeper:
 
     Args:
         kill: called with a reason when the KILL file appears.
-        finish: ends one worker's run; called outside any lock, with the reason.
+        finish: ends one worker's run, with the reason; returns at once.
     """
 
     def __init__(
@@ -33,6 +33,7 @@ class Keeper:
         self._kill = kill
         self._finish = finish
         self._links: dict[str, str] = {}
+        self._is_lane_lost = False
         self.service = Service("desk-keeper", self._run, restart_after_s=1.0)
 
     def _run(self, service: Service) -> None:
@@ -51,14 +52,38 @@ class Keeper:
             f"the bus is lost for {parts.bus_lost_s:g} s, nobody can reach this desk" if is_lost else "",
         )
         self._link("store", parts.state.trouble)
+        roster.save_unsaved()
+        self._watch_lane()
         for worker in list(roster.workers.values()):
             shown = roster.shown(worker.id)
             if shown is None:
                 continue
-            is_over = worker.state == "running" and shown.trading is Trading.STOP
+            is_over = worker.state in ("running", "paused") and shown.trading is Trading.STOP
             is_settled = worker.state == "stopping" and not roster.gateway(worker).live_of(worker.id)[0]
             if is_over or is_settled:
                 self._finish(worker, shown.reason or worker.reason)
+
+    def _watch_lane(self) -> None:
+        """A trading thread that died or hangs cannot see to its orders: the gateways cancel them."""
+        roster, parts = self._roster, self._roster.parts
+        if parts.lane.is_well:
+            self._is_lane_lost = False
+            return
+        for worker in list(roster.workers.values()):
+            if worker.state in RUNNING:
+                roster.gateway(worker).abandon(worker.id, "the trading thread does not answer")
+                roster.tell(
+                    worker,
+                    SetTrading(parts.clock.now_ns(), Trading.STOP, "the trading thread did not answer"),
+                )
+                roster.fail(worker.id, "the trading thread does not answer")
+        if not self._is_lane_lost:
+            self._is_lane_lost = True
+            roster.notice(
+                "error",
+                "",
+                "the trading thread does not answer: its orders are being canceled; start the desk anew",
+            )
 
     def _link(self, link: str, trouble: str) -> None:
         if bool(self._links.get(link)) == bool(trouble):

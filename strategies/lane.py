@@ -33,6 +33,8 @@ from strategies.engine import NEVER_NS, Engine
 log = logging.getLogger("makerdeck.lane")
 
 SHOW_EVERY_NS = 100_000_000  # a changed engine is shown at most this often
+EARLY_KEPT = 1000  # fills kept for a worker without an engine
+WELL_S = 5.0  # a lane that did not come round for so long is not well
 IDLE_S = 0.25  # longest wait for an event: bounds the time until a stop or a timer is seen
 
 
@@ -86,6 +88,7 @@ class Lane:
         self._links: dict[tuple[str, str], LinkChanged] = {}
         self._balances: dict[str, BalancesHeard] = {}
         self._queue: deque[tuple[Engine, Event]] = deque()
+        self._early: dict[str, list[Event]] = {}
 
     def add_gateway(self, gateway: Gateway) -> None:
         """Route this venue's order events to this gateway."""
@@ -158,9 +161,16 @@ class Lane:
                 self._queue.append((engine, item))
 
     def _give(self, worker: str | None, event: Event) -> None:
-        engine = self.engines.get(worker) if worker else None
+        if not worker:
+            return
+        engine = self.engines.get(worker)
         if engine is not None:
             self._queue.append((engine, event))
+        elif isinstance(event, FillHeard):
+            # Its engine is being built from the stored fills, or it has none any more: kept for the next one.
+            kept = self._early.setdefault(worker, [])
+            kept.append(event)
+            del kept[:-EARLY_KEPT]
 
     def _add(self, item: AddEngine) -> None:
         engine = item.engine
@@ -173,6 +183,8 @@ class Lane:
                 self._queue.append((engine, link))
         if venue in self._balances:
             self._queue.append((engine, self._balances[venue]))
+        for early in self._early.pop(engine.worker, ()):
+            self._queue.append((engine, early))  # one that was stored in time as well is counted once
         self.changed.add(engine.worker)
 
     def _drop(self, worker: str) -> None:
@@ -230,6 +242,11 @@ class LaneService:
         self._shown_ns = 0
         self.service = Service(name, self._run)
 
+    @property
+    def is_well(self) -> bool:
+        """The thread runs and came round lately."""
+        return self.service.is_alive and self.service.silent_s < WELL_S
+
     def _run(self, service: Service) -> None:
         lane, inbox, clock = self.lane, self.inbox, self._clock
         while not service.stopping:
@@ -240,7 +257,9 @@ class LaneService:
             service.beat()
             if item is not None:
                 if isinstance(item, BookChanged):
-                    self.lag_ns = max(clock.now_ns() - item.at_ns, self.lag_ns * 99 // 100)
+                    now_ns = clock.now_ns()
+                    self.lag_ns = max(now_ns - item.at_ns, self.lag_ns * 99 // 100)
+                    item = BookChanged(now_ns, item.book)  # a book that waited here is as old as it is
                 lane.handle(item)
             now_ns = clock.now_ns()
             if lane.wake_ns() <= now_ns:

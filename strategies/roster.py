@@ -92,11 +92,19 @@ class Parts:
 
 
 class Roster:
-    """See the module docstring. Thread-safe."""
+    """See the module docstring. Thread-safe.
+
+    Locks: `lock` guards the registry, the kill reason and each worker's state, together with what is told to
+    the lane about them; the store is never called under it. One lock per worker makes its verbs follow one
+    another and may be held for as long as a verb takes. `_news` is a leaf: the lane and the store's writer
+    thread come here.
+    """
 
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         self.lock = threading.RLock()
+        self._news = threading.Lock()
+        self._unsaved: set[str] = set()
         self.workers: dict[str, Worker] = {}
         self.kill_reason = ""
         self.fill_count = 0
@@ -182,6 +190,7 @@ class Roster:
         return found.get(instrument.base, Decimal(0)), found.get(instrument.quote, Decimal(0))
 
     def enlist(self, worker: Worker, strategy: Strategy, params: Params, limits: Limits) -> None:
+        """Build its engine from the stored fills and hand it to the lane, which adds what came meanwhile."""
         gateway = self.gateway(worker)
         fills = tuple(s.fill for s in self.parts.state.fills_of(worker.id))
         engine = Engine(
@@ -225,61 +234,108 @@ class Roster:
             extra={"limits_derived": list(worker.derived)},
         )
 
-    def add_version(self, worker: Worker, by: str, reason: str) -> None:
-        worker.version = self.parts.state.add_version(
-            worker.id,
-            at_ns=self.parts.clock.now_ns(),
-            by=by,
-            reason=reason,
-            params=worker.params,
-            limits=worker.limits,
-        )
+    def save(self, worker: Worker) -> bool:
+        """Write the worker down as it is now; False when that failed: the keeper tries again. For verbs that
+        reduce risk, which nothing may hold up.
+        """
+        with self.lock:
+            row = self.row(worker) if worker.id in self.workers else None
+        try:
+            if row is not None:
+                self.parts.state.save_worker(row)
+        except OSError as error:
+            with self.lock:
+                self._unsaved.add(worker.id)
+            self.trouble("store", f"{worker.id} could not be written down: {error}")
+            return False
+        return True
+
+    def save_unsaved(self) -> None:
+        """Write down what could not be written before."""
+        with self.lock:
+            unsaved, self._unsaved = self._unsaved, set()
+            workers = [self.workers[key] for key in unsaved if key in self.workers]
+        if workers and all([self.save(worker) for worker in workers]):
+            self.trouble("store", "")
+
+    def save_first(self, row: WorkerRow) -> None:
+        """Write a row that is to become true. For verbs that raise risk: Conflict when it can't be written,
+        and nothing was changed.
+        """
+        try:
+            self.parts.state.save_worker(row)
+        except OSError as error:
+            raise Conflict(f"this cannot be written down, so nothing was changed: {error}") from error
+
+    def new_version(
+        self, worker_id: str, params: dict[str, Any], limits: dict[str, Any], by: str, reason: str
+    ) -> int:
+        """Record what a worker is to be told; the version's number. Raises Conflict as `save_first`."""
+        try:
+            return self.parts.state.add_version(
+                worker_id, at_ns=self.parts.clock.now_ns(), by=by, reason=reason, params=params, limits=limits
+            )
+        except OSError as error:
+            raise Conflict(f"this cannot be written down, so nothing was changed: {error}") from error
 
     def tell(self, worker: Worker, event: SetTrading | SetParams) -> None:
         self.parts.lane.inbox.put(ForWorker(worker.id, event))
 
+    def wait_until(self, done: Callable[[], bool], timeout_s: float) -> bool:
+        """Wait until `done()`, at most `timeout_s`."""
+        waiter = threading.Event()
+        until_ns = self.parts.clock.now_ns() + int(timeout_s * 1e9)
+        while not done():
+            if self.parts.clock.now_ns() >= until_ns:
+                return False
+            waiter.wait(0.01)
+        return True
+
     def wait_for(self, worker: Worker, seen: Callable[[Shown], bool], timeout_s: float) -> bool:
         """Wait until the lane shows it, at most `timeout_s`."""
-        waiter = threading.Event()
-        for _ in range(max(1, int(timeout_s / 0.01))):
+
+        def is_seen() -> bool:
             shown = self.shown(worker.id)
-            if shown is not None and seen(shown):
-                return True
-            waiter.wait(0.01)
-        return False
+            return shown is not None and seen(shown)
+
+        return self.wait_until(is_seen, timeout_s)
 
     def heard_fill(self, worker_id: str | None, fill: Fill) -> None:
         """A new fill, once, from the lane: to the store first, then to the faces."""
         instrument = self.parts.instruments[fill.instrument]
         self.parts.state.record_fill(worker_id or "", fill, instrument)
-        with self.lock:
+        with self._news:
             self._fills.appendleft(fill_view(worker_id or "", fill, instrument))
             self.fill_count += 1
 
     def crashed(self, worker_id: str, error: BaseException) -> None:
-        """The lane lost this engine; its orders are being canceled."""
+        """The lane lost this engine; its orders are being canceled. Called in the lane: no store, no wait."""
+        self.fail(worker_id, f"crashed: {type(error).__name__}: {error}")
+
+    def fail(self, worker_id: str, reason: str) -> None:
+        """This worker trades no more until a person starts it; the gateway sees to its orders."""
         with self.lock:
             worker = self.workers.get(worker_id)
-            if worker is None:
+            if worker is None or worker.state == "failed":
                 return
-            worker.state = "failed"
-            worker.reason = f"crashed: {type(error).__name__}: {error}"
-            worker.stopped_ns = self.parts.clock.now_ns()
-            self.parts.state.save_worker(self.row(worker))
-        self.notice("error", worker_id, f"{worker.spec.name} {worker.reason}; its orders are being canceled")
+            worker.state, worker.reason = "failed", reason
+            worker.stopped_ns = worker.stopped_ns or self.parts.clock.now_ns()
+            self._unsaved.add(worker_id)
+        self.notice("error", worker_id, f"{worker.spec.name} {reason}; its orders are being canceled")
 
-    def owner(self, number: int) -> str | None:
-        """The worker with this number in its client ids, None: none now."""
-        worker_id = f"w{number}"
-        return worker_id if worker_id in self.workers else None
+    def owner(self, number: int) -> str:
+        """The worker whose number is in a client id. It may be deleted: numbers are never used again, and its
+        fills stay its own.
+        """
+        return f"w{number}"
 
     def notices(self) -> NoticesView:
-        with self.lock:
+        with self._news:
             return NoticesView(self.parts.clock.now_ns(), tuple(self._notices))
 
     def notice(self, level: str, worker: str, text: str) -> None:
         """Tell a person."""
-        with self.lock:
+        with self._news:
             self._notices.appendleft(NoticeView(self.parts.clock.now_ns(), level, worker, text))
             self.notice_count += 1
 
@@ -298,11 +354,12 @@ class Roster:
 
     def show_stored_fills(self) -> None:
         """Begin with the newest fills of earlier runs."""
-        with self.lock:
-            self._fills.extend(stored.view() for stored in self.parts.state.fills(limit=FILLS_SHOWN))
+        views = [stored.view() for stored in self.parts.state.fills(limit=FILLS_SHOWN)]
+        with self._news:
+            self._fills.extend(views)
 
     def newest_fills(self) -> FillsView:
-        with self.lock:
+        with self._news:
             return FillsView(self.parts.clock.now_ns(), tuple(self._fills))
 
     def take_sample(self, worker_id: str, now_ns: int) -> SeriesView | None:

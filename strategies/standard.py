@@ -33,6 +33,8 @@ class StandardParams(Params):
         description="Size of each order. Empty: a share of the balance, min(5 %, 1/(4 x orders)).",
         gt=0,
         le=Decimal(10) ** 12,
+        max_digits=30,
+        decimal_places=18,
     )
     max_orders: int = param(
         3,

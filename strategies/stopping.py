@@ -10,10 +10,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
+from functools import partial
 
 from api.desk import ReceiptView
 from api.errors import ExchangeError
 from api.gateway import CONFIRM_GAP_S, Gateway
+from api.runtime import ClockLike
 from api.types import SetTrading, Trading
 from strategies.roster import RUNNING, Roster
 from strategies.views import Worker
@@ -21,75 +23,76 @@ from strategies.views import Worker
 log = logging.getLogger("makerdeck.desk")
 
 ACK_S = 1.0  # the lane shows what it was told within this time
+LANE_S = 2.0  # a lane that did not act on a stop for so long is passed over
 
 
 def stop_all(roster: Roster, workers: Sequence[Worker], reason: str, deadline_s: float) -> bool:
-    """Stop these workers at the same time; True when each was confirmed empty. Each gets its receipt."""
+    """Stop these workers at the same time; True when each was confirmed empty. Each gets its receipt.
+
+    The engines are told before anything else, and nothing that is written down holds this up. A lane that
+    does not act within `LANE_S` is passed over: the gateway cancels by itself.
+    """
     clock = roster.parts.clock
     began_ns = clock.now_ns()
-    asked: dict[str, int] = {}
-    filled: dict[str, int] = {}
+    before: dict[str, tuple[int, int, int]] = {}
     for worker in workers:
         shown = roster.shown(worker.id)
-        asked[worker.id] = roster.gateway(worker).live_of(worker.id)[0]
-        filled[worker.id] = 0 if shown is None else shown.fills
+        asked = roster.gateway(worker).live_of(worker.id)[0]
+        before[worker.id] = (asked, 0, 0) if shown is None else (asked, shown.fills, shown.ended_filled)
         with roster.lock:
             worker.state, worker.reason = "stopping", reason
             worker.stopped_ns = worker.stopped_ns or began_ns
-            roster.parts.state.save_worker(roster.row(worker))
-        roster.tell(worker, SetTrading(began_ns, Trading.STOP, reason))
+            roster.tell(worker, SetTrading(began_ns, Trading.STOP, reason))
 
     def left_s() -> float:
         return deadline_s - (clock.now_ns() - began_ns) / 1e9
 
-    confirmed = True
+    for worker in workers:
+        if not roster.wait_for(worker, lambda s: s.trading is Trading.STOP, min(LANE_S, max(0.05, left_s()))):
+            roster.gateway(worker).abandon(worker.id, reason)
     for worker in workers:
         gateway = roster.gateway(worker)
-        roster.wait_for(
-            worker,
-            lambda s, w=worker, g=gateway: (  # type: ignore[misc]
-                s.trading is Trading.STOP and not s.orders and not g.live_of(w.id)[0]
-            ),
-            max(0.1, left_s()),
-        )
+        roster.wait_until(partial(_has_none, gateway, worker.id), max(0.1, left_s()))
+    number = workers[0].number if len(workers) == 1 else None
     remaining = {
-        gateway: confirm_none(gateway, workers[0].number if len(workers) == 1 else None, max(0.5, left_s()))
+        gateway: confirm_none(gateway, number, clock, max(0.5, left_s()))
         for gateway in dict.fromkeys(roster.gateway(worker) for worker in workers)
     }
-    for worker in workers:
-        confirmed = (
-            _end(roster, worker, remaining[roster.gateway(worker)], asked, filled, began_ns) and confirmed
-        )
-    return confirmed
+    ended = [_end(roster, w, remaining[roster.gateway(w)], before[w.id], began_ns) for w in workers]
+    return all(ended)
+
+
+def _has_none(gateway: Gateway, worker_id: str) -> bool:
+    return not gateway.live_of(worker_id)[0]
 
 
 def _end(
-    roster: Roster,
-    worker: Worker,
-    remaining: int | None,
-    asked: dict[str, int],
-    filled: dict[str, int],
-    began_ns: int,
+    roster: Roster, worker: Worker, remaining: int | None, before: tuple[int, int, int], began_ns: int
 ) -> bool:
     parts, gateway = roster.parts, roster.gateway(worker)
+    asked, fills_before, filled_before = before
     live, unknown = gateway.live_of(worker.id)
     confirmed = remaining == 0 and live == 0
+    if confirmed:  # what the engine still says of its last orders, for the receipt
+        roster.wait_for(worker, lambda s: not s.orders, ACK_S)
     shown = roster.shown(worker.id)
     now_ns = parts.clock.now_ns()
     after_s = (now_ns - began_ns) / 1e9
+    filled_orders = 0 if shown is None else max(0, shown.ended_filled - filled_before)
+    canceled = max(0, asked - live - filled_orders)
     with roster.lock:
         worker.receipt = ReceiptView(
             action="stop",
             at_ns=began_ns,
-            asked=asked[worker.id],
-            canceled=max(0, asked[worker.id] - live),
-            filled=0 if shown is None else max(0, shown.fills - filled[worker.id]),
+            asked=asked,
+            canceled=canceled,
+            filled=0 if shown is None else max(0, shown.fills - fills_before),
             remaining=live if remaining is None else max(remaining, live),
             unknown=unknown,
             confirmed=confirmed,
             confirmed_ns=now_ns if confirmed else None,
             text=(
-                f"{asked[worker.id]} orders canceled, none left: the venue said so twice"
+                f"{canceled} orders canceled, {filled_orders} filled, none left: the venue said so twice"
                 if confirmed
                 else f"{live} orders still live or in doubt after {after_s:.0f} s"
                 + ("; the venue could not be read" if remaining is None else "")
@@ -98,9 +101,9 @@ def _end(
         )
         if confirmed:
             worker.state = "halted" if roster.kill_reason else "stopped"
-        parts.state.save_worker(roster.row(worker))
+            roster.tell(worker, SetTrading(now_ns, Trading.DISARMED, worker.reason))
+    roster.save(worker)
     if confirmed:
-        roster.tell(worker, SetTrading(now_ns, Trading.DISARMED, worker.reason))
         roster.wait_for(worker, lambda s: s.trading is Trading.DISARMED, ACK_S)
     roster.notice(
         "info" if confirmed else "error",
@@ -112,21 +115,18 @@ def _end(
 
 
 def kill_all(roster: Roster, reason: str, by: str, deadline_s: float) -> ReceiptView:
-    """Refuse everything new, cancel everything everywhere, latch it, and say what the venues confirmed.
+    """Refuse everything new, stop every engine, latch it, cancel everything everywhere, and say what the
+    venues confirmed. In that order; each gateway by itself, so that a slow or broken one holds up no other.
 
-    Works without the lane: gateways cancel by themselves before anybody is told.
+    Works without the lane and without the store.
     """
     parts = roster.parts
     began_ns = parts.clock.now_ns()
-    asked = sum(gateway.kill(reason) for gateway in parts.gateways.values())
-    roster.kill_reason = reason
-    try:
-        parts.state.set_kill(reason, by, began_ns)
-    except OSError as error:
-        roster.trouble("kill", f"the latch could not be stored: {error}")
-        log.error("the kill latch could not be stored: %s", error)
-    fills_before = roster.fill_count
+    asked = 0
+    for gateway in parts.gateways.values():
+        asked += gateway.latch(reason)
     with roster.lock:
+        roster.kill_reason = reason
         workers = list(roster.workers.values())
         ran = [worker for worker in workers if worker.state in RUNNING]
         for worker in workers:
@@ -134,15 +134,19 @@ def kill_all(roster: Roster, reason: str, by: str, deadline_s: float) -> Receipt
             if worker in ran:
                 worker.stopped_ns = began_ns
             worker.state = "halted"
-    for worker in workers:
-        roster.tell(worker, SetTrading(began_ns, Trading.STOP, f"killed: {reason}"))
-    counts = [confirm_none(gateway, None, deadline_s) for gateway in parts.gateways.values()]
-    for worker in workers:
-        roster.tell(worker, SetTrading(parts.clock.now_ns(), Trading.DISARMED, reason))
+            roster.tell(worker, SetTrading(began_ns, Trading.STOP, f"killed: {reason}"))
+    fills_before = roster.fill_count
+    try:
+        parts.state.set_kill(reason, by, began_ns)
+    except OSError as error:
+        roster.trouble("kill", f"the latch could not be stored: {error}")
+        log.error("the kill latch could not be stored: %s", error)
+    for gateway in parts.gateways.values():
         try:
-            parts.state.save_worker(roster.row(worker))
-        except OSError as error:
-            log.error("worker=%s could not be stored: %s", worker.id, error)
+            gateway.kill(reason)
+        except (ExchangeError, RuntimeError) as error:  # not connected yet: its poll cancels what is doomed
+            log.error("venue=%s cannot cancel just now: %s", gateway.exchange.venue, error)
+    counts = [confirm_none(gateway, None, parts.clock, deadline_s) for gateway in parts.gateways.values()]
     live = sum(gateway.live_count for gateway in parts.gateways.values())
     confirmed = live == 0 and all(count == 0 for count in counts)
     now_ns = parts.clock.now_ns()
@@ -157,28 +161,33 @@ def kill_all(roster: Roster, reason: str, by: str, deadline_s: float) -> Receipt
         confirmed=confirmed,
         confirmed_ns=now_ns if confirmed else None,
         text=(
-            f"{asked} orders canceled everywhere; the venue confirmed none twice"
+            f"{asked} orders ended everywhere; the venue confirmed none twice"
             if confirmed
             else f"{asked} cancels sent, {live} orders still live or in doubt; canceling goes on"
         )
-        + ". Nothing was sold or bought; positions stay.",
+        + ". Nothing was sold or bought to close; positions stay.",
     )
     with roster.lock:
         for worker in ran:
             worker.receipt = receipt  # of the whole kill: every browser sees what it did
+        if roster.kill_reason:
+            for worker in workers:
+                roster.tell(worker, SetTrading(now_ns, Trading.DISARMED, reason))
+    for worker in workers:
+        roster.save(worker)
     return receipt
 
 
-def confirm_none(gateway: Gateway, number: int | None, deadline_s: float) -> int | None:
+def confirm_none(gateway: Gateway, number: int | None, clock: ClockLike, deadline_s: float) -> int | None:
     """Open orders the venue lists for worker `number` (None: for this desk): 0 only when two reads in a row
     agree.
 
-    None: it could not be read until the deadline.
+    None: it could not be read. No read begins after the deadline.
     """
     waiter = threading.Event()
-    tries = max(2, int(deadline_s / CONFIRM_GAP_S))
+    until_ns = clock.now_ns() + int(deadline_s * 1e9)
     empty, last = 0, None
-    for _ in range(tries):
+    while True:
         try:
             last = gateway.count_at_venue(number)
             empty = empty + 1 if last == 0 else 0
@@ -188,4 +197,5 @@ def confirm_none(gateway: Gateway, number: int | None, deadline_s: float) -> int
         if empty >= 2:
             return 0
         waiter.wait(CONFIRM_GAP_S)
-    return 1 if last == 0 else last
+        if clock.now_ns() >= until_ns:
+            return 1 if last == 0 else last

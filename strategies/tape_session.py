@@ -8,6 +8,7 @@ it is given.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -21,6 +22,7 @@ from api.venues.paper.instruments import VENUE, Listing, load_instruments
 from api.venues.paper.settings import PaperSettings
 from api.venues.paper.venue import SteppedPaper
 from database.intents import IntentLog
+from database.place import lock_trading
 from database.state import State
 from quote.fold import MarketFold
 from quote.tape import Tape, open_tape
@@ -156,15 +158,12 @@ class TapeSession:
         Raises:
             BadInput: the store cannot be used.
         """
-        state = State.open(data_dir, desk_tag=DESK_TAG)
-        try:
+        with lock_trading(data_dir), ExitStack() as ending:
+            state = State.open(data_dir, desk_tag=DESK_TAG)
+            ending.callback(state.close)
             intents = IntentLog(data_dir / "intents.log")
-            try:
-                return self._play(state, intents, stopping, wait, pace, show, data_dir, trade_log_url)
-            finally:
-                intents.close()
-        finally:
-            state.close()
+            ending.callback(intents.close)
+            return self._play(state, intents, stopping, wait, pace, show, data_dir, trade_log_url)
 
     def _play(
         self,

@@ -153,6 +153,24 @@ def test_a_swept_level_is_put_back_when_its_trades_come() -> None:
     assert bench.fills == [("x", 10_000, 5, "maker")]
 
 
+@pytest.mark.parametrize("is_book_first", [True, False])
+def test_a_sweep_that_rests_behind_us_gives_only_what_it_left_over(is_book_first: bool) -> None:
+    bench = Bench()
+    bench.book({10_000: 5, 9_999: 50}, ASKS)
+    bench.rest("mine", BUY, 10_000, 10)
+
+    def told_by_book() -> None:  # a sell of 7: 5 traded, 2 now rest as an ask at our price
+        bench.book({9_999: 50}, {10_000: 2, **ASKS})
+
+    if is_book_first:
+        told_by_book()
+        bench.trade(SELL, 10_000, 5)
+    else:
+        bench.trade(SELL, 10_000, 5)
+        told_by_book()
+    assert sum(lots for _, _, lots, _ in bench.fills) == 2
+
+
 def test_an_old_trade_does_not_explain_a_decrease() -> None:
     bench = Bench()
     order = bench.rest("x", BUY, 10_000, 10)

@@ -264,9 +264,13 @@ class PaperMarket:
                 self._fill(level, order, order.ticks, lots, at_ns)
 
     def _give_through(self, level: _Level, left: int, at_ns: int) -> int:
-        """Give up to `left` lots to a level that the market has gone through; what is left over."""
+        """Give up to `left` lots to a level that the market has gone through; what is left over.
+
+        What has just gone ahead of us stays remembered (`shed`): the trade that explains it may print after the
+        book showed it, and took those lots, not ours.
+        """
         for order in tuple(level.orders):
-            order.ahead = order.shed = 0
+            order.ahead = 0
             if left:
                 lots = min(left, order.open)
                 left -= lots
@@ -290,7 +294,7 @@ class PaperMarket:
                 if not level.orders:
                     break
             for order in level.orders:
-                order.ahead = order.shed = 0
+                order.ahead = 0
         self._drop_empty(levels)
 
     def _fill(self, level: _Level, order: PaperOrder, ticks: int, lots: int, at_ns: int) -> None:
