@@ -44,7 +44,11 @@ ROLE = "MAKERDECK_ROLE"  # set for children only: "desk" or "web"
 DESK_FILE = "desk.json"  # how a terminal finds a running desk; no secrets in it
 DESK_END_S = 25.0  # longer than the desk's own deadline for confirmed cancels
 WEB_END_S = 5.0
-DESK_STARTS = 5  # restarts of a crashed desk before the supervisor gives up
+DESK_STARTS, DESK_STARTS_S = (
+    5,
+    600.0,
+)  # restarts of a crashed desk within this time before the supervisor gives up
+RESTART_PAUSE_S = 2.0  # between two attempts to start the same child again
 ROUND_LOOK_S = 0.1  # how soon a direct run sees that its time is over
 OK, BAD_INPUT, CONFLICT, UNREACHABLE, IN_DOUBT, INTERRUPTED = 0, 2, 4, 5, 7, 130
 
@@ -220,7 +224,8 @@ class _Supervisor:
         self._redis = redis
         self._namespace = f"mk:{secrets.token_hex(4)}:"
         self._children: dict[str, Child] = {}
-        self._starts = 0
+        self._starts_s: list[float] = []
+        self._not_before_s: dict[str, float] = {}
 
     def run(self) -> int:
         from api.supervise import NotReady, stop_in_order
@@ -233,9 +238,10 @@ class _Supervisor:
                 self._start("desk")
                 port = self._start("web")["port"]
             except NotReady as error:
-                if error.returncode != BAD_INPUT:  # then the child has told what is wrong
-                    print(f"makerdeck: {error}", file=sys.stderr)
-                return error.returncode or UNREACHABLE
+                if error.returncode == BAD_INPUT:
+                    return BAD_INPUT  # the child has told what is wrong
+                print(f"makerdeck: {error}", file=sys.stderr)
+                return UNREACHABLE
             self._write_desk_file()
             self._announce(int(port))
             while not stop.wait(0.5):
@@ -247,7 +253,7 @@ class _Supervisor:
             order = [self._children[name] for name in ("desk", "web") if name in self._children]
             killed = stop_in_order([(c, DESK_END_S if c.name == "desk" else WEB_END_S) for c in order])
         desk = self._children["desk"]
-        if desk in killed or desk.returncode == IN_DOUBT:
+        if desk in killed or desk.returncode != OK:
             print("makerdeck: some orders are in doubt; look at the venue", file=sys.stderr)
             return IN_DOUBT
         print("makerdeck: stopped, no order of ours is left", file=sys.stderr)
@@ -271,26 +277,32 @@ class _Supervisor:
 
     def _mend(self) -> bool:
         """Restart what died: Redis and the web face always, the desk (its workers come back disarmed) a few
-        times.
+        times. False: the desk ended too often.
         """
         from api.supervise import NotReady
 
         if self._redis is not None and not self._redis.is_alive:
             log.error("the embedded Redis ended; starting it again")
-            self._redis.start()
+            try:
+                self._redis.start()
+            except OSError as error:
+                log.error("Redis cannot be started: %s", error)
         for role in ("desk", "web"):
-            if self._children[role].poll() is None:
+            child, now_s = self._children[role], time.monotonic()
+            if child.poll() is None or now_s < self._not_before_s.get(role, now_s):
                 continue
-            log.error("%s ended with code %s; starting it again", role, self._children[role].returncode)
-            self._starts += 1
-            if self._starts > DESK_STARTS:
-                print(f"makerdeck: {role} ended {self._starts} times; giving up", file=sys.stderr)
-                return False
+            log.error("%s ended with code %s; starting it again", role, child.returncode)
+            if role == "desk":
+                self._starts_s = [at_s for at_s in self._starts_s if now_s - at_s < DESK_STARTS_S] + [now_s]
+                if len(self._starts_s) > DESK_STARTS:
+                    print(f"makerdeck: the desk ended {DESK_STARTS + 1} times; giving up", file=sys.stderr)
+                    return False
+            child.close()
+            self._not_before_s[role] = now_s + RESTART_PAUSE_S
             try:
                 self._start(role)
             except NotReady as error:
-                print(f"makerdeck: {error}", file=sys.stderr)
-                return False
+                log.error("%s", error)
         return True
 
     def _signal_desk(self, number: int) -> None:

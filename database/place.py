@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
+import logging
 import os
 import tempfile
+import time
 from pathlib import Path
 
 from config import ConfigErrors, Mistake, Settings, check_data_dir
 
 LOCK_NAME = "desk.lock"
+TRADING_LOCK_NAME = "trading.lock"
+TRADING_WAIT_S = 35.0  # longer than an orphaned desk may take to end (api.supervise.HARD_END_S)
+
+log = logging.getLogger("makerdeck.place")
 
 
 class DataDirBusy(ConfigErrors):
@@ -71,15 +77,44 @@ def open_data_dir(settings: Settings) -> Settings:
     return settings
 
 
-def lock_data_dir(path: Path) -> DataDirLock:
+def lock_trading(path: Path) -> DataDirLock:
+    """Take the files of a desk for the process that trades, inside the directory's lock.
+
+    The supervisor holds the directory; when it is killed its desk lives on for a moment to cancel its orders.
+    A new one waits for that end, at most `TRADING_WAIT_S`, instead of sharing its files.
+
+    Raises as `lock_data_dir`.
+    """
+    return lock_data_dir(path, name=TRADING_LOCK_NAME, wait_s=TRADING_WAIT_S)
+
+
+def lock_data_dir(path: Path, *, name: str = LOCK_NAME, wait_s: float = 0.0) -> DataDirLock:
     """Take the data directory for this process.
+
+    Args:
+        wait_s: how long to wait for somebody else's end.
 
     Raises:
         DataDirBusy: another desk, named by its process, has it.
         ConfigErrors: the lock file cannot be written, or this file system has no locks.
     """
+    end_s = time.monotonic() + wait_s
+    is_told = False
+    while True:
+        try:
+            return _lock(path, name)
+        except DataDirBusy as busy:
+            if time.monotonic() >= end_s:
+                raise
+            if not is_told:
+                is_told = True
+                log.warning("waiting for process %s, the desk before this one, to end", busy.pid)
+            time.sleep(0.1)
+
+
+def _lock(path: Path, name: str) -> DataDirLock:
     try:
-        handle = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        handle = os.open(path / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ConfigErrors([Mistake("data_dir", f"'{path}' cannot be written ({error.strerror})")]) from error
     try:
