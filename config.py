@@ -280,7 +280,7 @@ class Settings:
     duration_s: float | None = _set_by(
         "duration", _number(0, 3.2e8, "seconds"), 3600.0, "seconds (3600; on a tape: to its end)", _DIRECT)
     interval_s: float = _set_by(
-        "interval", _number(0, 86400, "seconds"), 60.0, "longest silence of a worker, s (60)", _DIRECT)
+        "interval", _number(0, 3600, "seconds"), 60.0, "longest silence of a worker, s (60)", _DIRECT)
     market_type: str = _set_by("market_type", _choice("spot", later=("perp",)), "spot", "spot", _DIRECT)
     strategy: str = _set_by("strategy", _choice("standard", later=_NOT_YET), "standard", "standard", _DIRECT)
     json_output: bool = _set_by("json", _switch, False, "one JSON object on standard output", _DIRECT)

@@ -93,6 +93,7 @@ class TapeRun:
         self.paper = paper
         self.clock = clock
         self.fills = 0
+        self.ended_ns = 0
         self._pending: deque[LaneItem] = deque()
         self._numbers = {seat.number: seat.worker for seat in seats}
         self._duration_ns = duration_ns
@@ -216,6 +217,7 @@ class TapeRun:
 
     def _end(self, at_ns: int, reason: str) -> int:
         """Cancel everything and let the cancels settle; what the venue still lists, on two reads."""
+        self.ended_ns = at_ns
         self.clock.step_to(at_ns)
         for worker in self._numbers.values():
             self.lane.handle(ForWorker(worker, SetTrading(at_ns, Trading.STOP, reason)))

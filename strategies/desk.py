@@ -99,6 +99,7 @@ class LocalDesk:
         self._keeper.service.join(2.0)
         roster = self._roster
         running = [w for w in list(roster.workers.values()) if w.state in RUNNING]
+        to_resume = {w.id: w.state for w in running if w.spec.resume_after_restart and w.state != "stopping"}
         clean = stop_all(roster, running, "the desk is closing", deadline_s) if running else True
         for gateway in self._p.gateways.values():
             if gateway.live_count:
@@ -107,6 +108,8 @@ class LocalDesk:
                 )  # whatever the engines did: nothing new, everything canceled
             clean = confirm_none(gateway, None, self._p.clock, deadline_s) == 0 and clean
         roster.save_unsaved()
+        for worker_id, state in to_resume.items():  # the next start finds it as it was
+            roster.save_as(worker_id, state)
         self._publisher.service.stop()
         self._publisher.service.join(2.0)
         return clean

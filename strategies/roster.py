@@ -8,6 +8,7 @@ picture on the board (`wait_for`). Called by `strategies.desk`, `.stopping`, `.k
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -40,6 +41,8 @@ from strategies.defaults import complete_limits
 from strategies.engine import Engine, Shown
 from strategies.lane import AddEngine, ForWorker, LaneService
 from strategies.views import Worker, fill_view, sample, worker_view
+
+log = logging.getLogger("makerdeck.desk")
 
 MARKET_S = 5.0  # how long creating a worker waits for the first book of its market
 SAMPLES_KEPT = 3600  # one a second: the chart's last hour
@@ -249,6 +252,14 @@ class Roster:
             self.trouble("store", f"{worker.id} could not be written down: {error}")
             return False
         return True
+
+    def save_as(self, worker_id: str, state: str) -> None:
+        """Write the worker down in another state than it has; only logged when that fails."""
+        worker = self.workers[worker_id]
+        try:
+            self.parts.state.save_worker(replace(self.row(worker), state=state))
+        except OSError as error:
+            log.error("worker=%s could not be written down: %s", worker_id, error)
 
     def save_unsaved(self) -> None:
         """Write down what could not be written before."""

@@ -228,13 +228,13 @@ class TapeSession:
         ended = run.play(_paced(self.tape, pace, wait), stopping)
         run.gateway.settle(lambda: state.flush(FLUSH_S))
         for worker in self.workers:
-            worker.state, worker.stopped_ns = "stopped", clock.now_ns()
+            worker.state, worker.stopped_ns = "stopped", run.ended_ns
         views = tuple(self._view(run, worker) for worker in self.workers)
         if trade_log is not None:
             for view in views:
                 trade_log.record_run(view, "ended")
             trade_log.close()
-        return TapeEnd(report(run), views, (clock.now_ns() - self.tape.first_ns) / 1e9, ended.remaining)
+        return TapeEnd(report(run), views, (run.ended_ns - self.tape.first_ns) / 1e9, ended.remaining)
 
     def _view(self, run: TapeRun, worker: Worker) -> WorkerView:
         now_ns = run.clock.now_ns()

@@ -102,7 +102,7 @@ def routes(desk: Desk, is_linked: Callable[[], bool]) -> Routes:
             worker_id=query.worker, symbol=query.symbol, before_ns=query.before_ns, limit=query.limit
         )
         # as text: a nanosecond time has more digits than a JavaScript number keeps
-        more = str(found.fills[-1].venue_ns) if len(found.fills) == query.limit else None
+        more = str(found.fills[-1].venue_ns) if len(found.fills) >= query.limit else None
         return {**present.plain(found), "next_before_ns": more}
 
     @on.on("GET", "/api/notices", "What a person should read, newest first", answer=NoticesView)
