@@ -1,7 +1,7 @@
 """The Desk under faults: a real store, a real paper venue, a synthetic market, no face.
 
-Each case is one that a hostile review broke: a store that can't be written, a lane that dies, a start that meets a
-kill, a pause that meets a loss.
+Each case is one that a hostile review broke: a store that can't be written, a lane that dies, a start that
+meets a kill, a pause that meets a loss.
 """
 
 from __future__ import annotations
