@@ -11,6 +11,7 @@ import pytest
 from api.desk import DeskSilent, DeskUnreachable, ReceiptView, WorkerSpec, WorkerView
 from api.errors import BadInput, Conflict, ExchangeError, OutcomeUnknown
 from cli.main import help_text
+from cli.session import find
 from tests.cli.conftest import Face
 
 READING = (
@@ -273,13 +274,11 @@ def test_nothing_is_started_when_one_of_the_names_is_wrong(face: Face) -> None:
 
 
 def test_an_ambiguous_name_is_refused_with_the_ids(face: Face) -> None:
-    face.desk.create(
-        WorkerSpec("market_making", "standard", "paper", "ETH-USDT", {"spread": 0.05}, name="demo"), by="test"
-    )
-    assert face("show", "demo") == 2
-    assert "w1 (BTC-USDT), w2 (ETH-USDT)" in face.err
-    assert face("stop", "demo") == 2
-    assert face("show", "w2") == 0
+    one = face.desk.worker("w1")
+    two = replace(one, id="w2", symbol="ETH-USDT")  # this desk keeps names apart; another may not
+    with pytest.raises(BadInput, match=r"w1 \(BTC-USDT\), w2 \(ETH-USDT\)"):
+        find([one, two], "demo")
+    assert find([one, two], "w2") is two
 
 
 def test_set_changes_parameters_and_limits_by_name(face: Face) -> None:
