@@ -40,8 +40,14 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDesk]:
     family = Family(tmp_path_factory.mktemp("desk"))
     tape = SHARED / RECORDED / "spot_btcusdt_20240808.gz"
     market = ("--tape", str(tape), "--speed", "10") if tape.exists() else ()
+    rich = family.home / "rich.json"  # one test needs orders larger than what the market takes in a moment
+    rich.write_text('{"balances": {"USDT": "100000000", "BTC": "2000"}}')
     try:
-        running = family.desk(family.home / "data", "--enable-db", "--bus-lost-s", str(BUS_LOST_S), *market)
+        running = family.desk(
+            family.home / "data",
+            *("--enable-db", "--bus-lost-s", str(BUS_LOST_S), "--paper-instruments", str(rich)),
+            *market,
+        )
         demo = until(
             lambda: next((w for w in running.get("/api/workers")["workers"] if w["word"] == "QUOTING"), None),
             "the first start's own worker to quote",
@@ -273,8 +279,8 @@ def test_two_workers_on_one_symbol_never_meet_and_the_later_one_says_that_it_gav
     desk: RunningDesk, work: Callable[..., str]
 ) -> None:
     # the first keeps its large orders where they are while the market moves through them
-    stays = {"spread": 0.004, "quantity": "0.5", "max_orders": 1, "interval": 60, "keep_bps": 1000}
-    first = work(stays, limits={"max_position": "100"})
+    stays = {"spread": 0.001, "quantity": "12", "max_orders": 1, "interval": 60, "keep_bps": 1000}
+    first = work(stays, limits={"max_position": "1000"})
     desk.quoting(first)
     second = work(TIGHT)
 
