@@ -1,13 +1,13 @@
-"""How much of a venue's rate limits is used, and whether one more request may go. Pure but for its lock: told
-the time.
+"""How much of a venue's rate limits is used, and whether one more request may go. Pure but for its lock:
+told the time.
 
 Hides: windows, what is still in flight, the share kept for cancels, the time in which nothing may be sent.
 Must not know: any venue's headers or weights (a venue file says which pool, how much, and what the venue
 itself counted). Called by venue files from several threads; `shown` is for the console.
 
 Windows are fixed ones that begin at whole multiples of their length in the venue's own time, which is how
-Binance and its kin count; for a venue with sliding windows this is the looser reading, so its limit should be
-given with a margin.
+Binance and its kin count; for a venue with sliding windows this is the looser reading, so its limit should
+be given with a margin.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Keys that sign, and nothing else: a payload in, a signature as text out.
 
-Hides: the secret, which algorithm it is for, the libraries behind it (`cryptography` is loaded only by those
-who own an Ed25519 or RSA key). Must not know: venues, URLs, files, where a key is kept (`api.keys` reads it
-and makes one of these). Called by venue files with the exact bytes they send.
+Hides: the secret, which algorithm it is for, the libraries behind it (`cryptography` is loaded only by
+those who own an Ed25519 or RSA key). Must not know: venues, URLs, files, where a key is kept (`api.keys`
+reads it and makes one of these). Called by venue files with the exact bytes they send.
 
 No secret is ever in a `repr`, an exception or a pickle. Measured on the build machine: HMAC with a prepared
 key state 0.9 us, Ed25519 about 20 us, RSA-2048 about 220 us a signature.

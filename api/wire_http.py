@@ -8,8 +8,8 @@ times the CPU for the same call (`python -m bench tick`).
 
 What the errors promise. `Unavailable`: the venue did not get the whole request, so nothing happened; for a
 read also: no whole answer came. `OutcomeUnknown`: a write left and no whole answer came. A write is never
-repeated. A read is repeated once, on a fresh connection, when the kept one turned out to be closed. The host
-is checked against the allow-list where the socket is opened; no redirect is followed.
+repeated. A read is repeated once, on a fresh connection, when the kept one turned out to be closed. The
+host is checked against the allow-list where the socket is opened; no redirect is followed.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Hides: the handshake, frames, masks, fragments, pings (RFC 6455), the bytes that a full socket buffer left
 over. Must not know: what a message means. Called by the order path of a venue file, whose thread waits on
 several of these and on its own queue with `wait`. For listening to a stream of market data there is
-`api.wire.Stream`; this one is for a socket on which orders leave, where a thread that sits in a blocking read
-could not send.
+`api.wire.Stream`; this one is for a socket on which orders leave, where a thread that sits in a blocking
+read could not send.
 
 TLS objects must not be read and written by two threads at once: here one thread owns the socket, so none
 does.

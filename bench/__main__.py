@@ -1,8 +1,8 @@
 """`python -m bench [names]`: run the benchmarks, print one table, write `.bench/<time>.json`.
 
 Names: feed (recorded frames to updated book and event), paper (the paper venue's events per second), tick
-    (frame to signed order). Every ratio is against a limit or a peer measured in the same run; read those,
-    not the absolute figures of one machine.
+(frame to signed order). Every ratio is against a limit or a peer measured in the same run; read those, not
+the absolute figures of one machine.
 """
 
 from __future__ import annotations

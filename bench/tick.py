@@ -8,9 +8,9 @@ waits, so its own wake-up is not in the number. The client is another process on
 run round robin; a ratio is the median of the ratios within each round.
 
 Between two timed frames our own client gets a book with one side only, as markets have them at times: it
-    cancels what rests, so that every timed frame is answered by a new order, as with the bare loops. With
-    `requote` the order still rests when the next frame comes: then a cancel, an intent and a new order leave,
-    and the time is that of the new order.
+cancels what rests, so that every timed frame is answered by a new order, as with the bare loops. With
+`requote` the order still rests when the next frame comes: then a cancel, an intent and a new order leave,
+and the time is that of the new order.
 """
 
 from __future__ import annotations

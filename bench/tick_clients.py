@@ -1,16 +1,14 @@
 """The programs that `bench.tick` times, one process each: `python -m bench.tick_clients NAME STREAM_PORT
 HTTP_PORT SOCKET_PORT`.
 
-- floor: one thread, bare blocking sockets, frame parsed with orjson, price in whole ticks, HMAC by a prepared
-state, the request's
-  bytes written by hand. It knows nothing of books, limits, answers or losses: the least a Python program can
-  do.
+- floor: one thread, bare blocking sockets, frame parsed with orjson, price in whole ticks, HMAC by a
+  prepared state, the request's bytes written by hand. It knows nothing of books, limits, answers or losses:
+  the least a Python program can do.
 - usual: what bots are made of, `WebSocketApp` and `requests.Session`; same parsing, pricing and signing as
-the floor.
-- socket, http: this project as a desk runs it: feed thread (stream, decoders, book), lane thread (engine with
-the standard maker, risk,
-  gateway with its intent log on disk), order thread of the Binance spot adapter. Orders over the WebSocket
-  API, or over the kept HTTP connection.
+  the floor.
+- socket, http: this project as a desk runs it: feed thread (stream, decoders, book), lane thread (engine
+  with the standard maker, risk, gateway with its intent log on disk), order thread of the Binance spot
+  adapter. Orders over the WebSocket API, or over the kept HTTP connection.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Binance spot on this machine: its REST and WebSocket API around a small matching core. Shares no code with
-the adapter.
+"""Binance spot on this machine: its REST and WebSocket API around a small matching core. Shares no code
+with the adapter.
 
 Written from the fact sheet and the documents' payloads: signatures are verified over exactly what was sent
 (HMAC and Ed25519), time windows are kept, parameters that a method does not know are refused, filters,

@@ -1,8 +1,8 @@
 """One account at Binance spot: what its order path and its reads share, and the reads themselves.
 
 Hides: the clock offset, the budget of the rate limits, which order number carries which client id, paging.
-    Must not know: threads (it is safe from any), the WebSocket, engines. Called by `venue`, `session` and
-    `http_orders`.
+Must not know: threads (it is safe from any), the WebSocket, engines. Called by `venue`, `session` and
+`http_orders`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Where Binance spot takes orders, per environment, and which hosts may be spoken to there.
 
-Hides nothing. Called by the venue and, later, by the doctor. Source: rest-api.md, web-socket-api.md, testnet/
-and demo-mode/ of binance-spot-api-docs. Live, testnet and demo have keys of their own; a key of one is
-refused by the others.
+Hides nothing. Called by the venue and, later, by the doctor. Source: rest-api.md, web-socket-api.md,
+testnet/ and demo-mode/ of binance-spot-api-docs. Live, testnet and demo have keys of their own; a key of
+one is refused by the others.
 """
 
 from __future__ import annotations

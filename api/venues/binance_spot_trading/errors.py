@@ -5,8 +5,9 @@ binance-spot-api-docs, errors.md and rest-api.md ("HTTP Return Codes").
 
 Rules beyond the table. A status of 5xx, and an answer to a write that is not their JSON, tell nothing about
 the order: unknown. Codes of -1100 to -1199 say that the request itself was malformed (errors.md, "11xx -
-Request issues"), so one that is not listed is a plain refusal. Any other code that is not listed is taken as
-"unknown" for a write and as "unavailable" for a read: the exposure stays reserved and the order is asked for.
+Request issues"), so one that is not listed is a plain refusal. Any other code that is not listed is taken
+as "unknown" for a write and as "unavailable" for a read: the exposure stays reserved and the order is asked
+for.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Orders over HTTP: the order path where it is set so, and the way out while the WebSocket API is down.
 
-Hides: which connection a request takes. Each connection is a thread that sends one request and waits for its
-    answer; requests about one order take one connection, so they keep their order. Called by `session` and
-    `venue`.
+Hides: which connection a request takes. Each connection is a thread that sends one request and waits for
+its answer; requests about one order take one connection, so they keep their order. Called by `session` and
+`venue`.
 """
 
 from __future__ import annotations

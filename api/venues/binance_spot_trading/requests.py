@@ -1,8 +1,9 @@
-"""From our commands to Binance spot's requests, signed for either way they may travel. Pure but for the key.
+"""From our commands to Binance spot's requests, signed for either way they may travel. Pure but for the
+key.
 
 Hides: parameter names, order types, how numbers become text, what exactly is signed. Called by the other
-    files of this folder. Source: rest-api.md and web-socket-api.md of binance-spot-api-docs ("Request
-    security", "Trading").
+files of this folder. Source: rest-api.md and web-socket-api.md of binance-spot-api-docs ("Request
+security", "Trading").
 
 Over the WebSocket API all parameters are sorted by name and signed as they are; over HTTP they are
 percent-encoded first, and exactly the signed text is sent (since 2026-01-15 anything else is -1022).

@@ -1,24 +1,25 @@
-"""The order thread: one WebSocket to Binance's WS API that carries our orders out and the account's events
-in.
+"""The order session: one WebSocket to Binance's WS API that carries our orders out and the account's
+events in.
 
 Hides: connecting, subscribing, matching answers to requests, deadlines, what is said twice or late, the
-    measured clock, renewing the connection by overlap. Must not know: what a message means beyond that
-    (`account`, `messages`), strategies. Called by `venue`:
-`submit` from any thread; everything else happens in the thread of this session.
+measured clock, renewing the connection by overlap. Must not know: what a message means beyond that
+(`account`, `messages`), strategies. Called by `venue`: `submit` from any thread. A thread of its own reads
+the socket, keeps the time, and writes what could not be written at once.
 
-Life of a connection: open; ask the time, which gives the clock's offset; subscribe to the account's events by
-    signature (listen keys are gone since 2026-02-20); then the account link is up. One that grows old, or
-    whose server says it will shut down, is replaced by overlap: its successor subscribes first, then takes
-    over; the old one is heard until it has answered what it was asked. In the overlap events come twice; they
-    carry ids.
+Life of a connection: open; ask the time, which gives the clock's offset; subscribe to the account's events
+by signature (listen keys are gone since 2026-02-20); then the account link is up. One that grows old, or
+whose server says it will shut down, is replaced by overlap: its successor subscribes first, then takes
+over; the old one is heard until it has answered what it was asked. In the overlap events come twice; they
+carry ids.
 
-An answer that did not come in time, or whose connection was lost, is "unknown"; if it comes later, it is told
-then. While there is no connection, orders leave over HTTP (`fallback`).
+An answer that did not come in time, or whose connection was lost, is "unknown"; if it comes later, it is
+told then. While there is no connection, orders leave over HTTP (`fallback`).
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -75,6 +76,9 @@ class OrderSession:
         self._settings = account.settings
         self._fallback = fallback
         self._carries_orders = carries_orders
+        self._wire = (
+            threading.Lock()
+        )  # over the sockets and what is asked over them; never held while telling
         self._queue: deque[Job] = deque()
         self._waker = Waker()
         self._opened: deque[SocketLine | ExchangeError] = deque()
@@ -101,10 +105,29 @@ class OrderSession:
         self.service.start()
 
     def submit(self, job: Job) -> None:
-        """Hand over a job; returns at once."""
+        """Hand over a job; returns at once.
+
+        It is written to the socket here and now when nothing stands before it and nobody uses the socket: a
+        socket that does not wait takes it in microseconds, and waking another thread costs more than that.
+        """
         if not self._carries_orders or not self.is_open:
             self._fallback(job)
             return
+        if not self._queue and self._wire.acquire(blocking=False):
+            failed: RateLimited | Unavailable | None = Unavailable("not now")
+            try:
+                conn = self._current
+                if conn is not None and self.is_open and not self._queue:
+                    failed = self._write(conn, job)
+                    if conn.line.wants_to_write:
+                        self._waker.wake()  # the rest is the thread's
+            finally:
+                self._wire.release()
+            if failed is None:
+                return
+            if isinstance(failed, RateLimited):
+                self._account.finish(job, failed)
+                return
         self._queue.append(job)
         self._waker.wake()
         if self._is_ended:
@@ -166,23 +189,27 @@ class OrderSession:
         return found + self._old if self._old else found
 
     def _drain(self) -> None:
-        queue = self._queue
-        while queue:
-            job = queue.popleft()
+        while self._queue:
             conn = self._current
             if conn is None or not self.is_open:
-                self._fallback(job)
-            else:
-                self._send(conn, job)
+                self._fallback(self._queue.popleft())
+                continue
+            with self._wire:  # taken from the queue and written as one: nothing overtakes it
+                job = self._queue.popleft()
+                failed = self._write(conn, job)
+            if failed is not None:
+                self._unsent(conn, job, failed)
 
     def _turn(self, now: float) -> None:
         """All that depends on time: deadlines, silence, the clock, renewing, connecting."""
         self._next_turn = now + TURN_S
         for conn in self._conns():
             self._expire(conn, now)
+            if conn.is_gone:
+                continue
             try:
-                conn.line.flush()
-                conn.line.watch(self._settings.silence_s)
+                with self._wire:
+                    conn.line.watch(self._settings.silence_s)
             except Unavailable as error:
                 self._lost(conn, error.message)
         for conn in list(self._old):
@@ -200,13 +227,21 @@ class OrderSession:
     # ------------------------------------------------------------------ sending
 
     def _send(self, conn: _Conn, job: Job) -> None:
+        with self._wire:
+            failed = self._write(conn, job)
+        if failed is not None:
+            self._unsent(conn, job, failed)
+
+    def _write(self, conn: _Conn, job: Job) -> RateLimited | Unavailable | None:
+        """Sign and write one request; under the lock, by any thread. None: it is on its way."""
         account = self._account
+        if conn.is_gone:
+            return Unavailable("the connection has ended")
         try:
             if not job.is_taken:
                 account.take(job)
         except RateLimited as error:
-            account.finish(job, error)
-            return
+            return error
         self._number = number = self._number + 1
         request = job.request
         if request is TIME:
@@ -216,23 +251,32 @@ class OrderSession:
         try:
             conn.line.send_text(payload)
         except Unavailable as error:
-            self._lost(conn, error.message)
             account.settle(job)
-            if job.request.path:
-                self._fallback(job)  # not a byte of it left
-            return
+            return error
         job.deadline = time.monotonic() + self._settings.answer_s
-        if job.deadline < self._next_turn:
-            self._next_turn = job.deadline
         conn.waiting[number] = job
+        return None
+
+    def _unsent(self, conn: _Conn, job: Job, failed: RateLimited | Unavailable) -> None:
+        """Not a byte of it left."""
+        if isinstance(failed, RateLimited):
+            self._account.finish(job, failed)
+            return
+        self._lost(conn, failed.message)
+        if job.request.path:
+            self._fallback(job)
 
     def _expire(self, conn: _Conn, now: float) -> None:
-        while conn.waiting:
-            number, job = next(iter(conn.waiting.items()))
-            if job.deadline > now:
-                self._next_turn = min(self._next_turn, job.deadline)
-                return
-            del conn.waiting[number]
+        expired: list[tuple[int, Job]] = []
+        with self._wire:
+            for number, job in conn.waiting.items():
+                if job.deadline > now:
+                    self._next_turn = min(self._next_turn, job.deadline)
+                    break
+                expired.append((number, job))
+            for number, _ in expired:
+                del conn.waiting[number]
+        for number, job in expired:
             self._late[number] = (now + self._settings.late_s, job)
             what = f"no answer within {self._settings.answer_s:g} s"
             self._account.finish(job, OutcomeUnknown(f"Binance: {what}"))
@@ -241,7 +285,9 @@ class OrderSession:
 
     def _listen(self, conn: _Conn) -> None:
         try:
-            messages = conn.line.read()
+            with self._wire:
+                conn.line.flush()
+                messages = conn.line.read()
         except Unavailable as error:
             self._lost(conn, error.message)
             return
@@ -480,28 +526,30 @@ class OrderSession:
 
     def _drop(self, conn: _Conn, reason: str, *, tell: bool) -> None:
         """Let a connection go. What was asked over it is unknown now; a successor takes its place."""
-        conn.is_gone = True
-        conn.line.close()
+        if conn.is_gone:
+            return
+        was_current = conn is self._current
+        with self._wire:
+            conn.is_gone = True
+            conn.line.close()
+            waiting, conn.waiting = conn.waiting, {}
+            if was_current:
+                self._current, self._next = self._next, None
+                self.is_open = self._current is not None and self._current.is_timed
         if conn in self._old:
             self._old.remove(conn)
         elif conn is self._next:
             self._next = None
-        elif conn is self._current:
-            self._current = None
-            self.is_open = False
+        if was_current:
             now = time.monotonic()
             if now - conn.born > STEADY_S:
                 self._failures = 0
             self._open_at = now + self._pause_s()
             self._next_turn = 0.0
-            if self._next is not None:
-                self._current, self._next = self._next, None
-                self.is_open = self._current.is_timed
             if tell:
                 self._down(reason)
         if self._current is None:
             self._give_up_again("the connection was lost while the clock was measured")
-        waiting, conn.waiting = conn.waiting, {}
         for job in waiting.values():
             is_write = job.command is not None or bool(job.request.path)
             what = f"the connection was lost before the answer came: {reason}"

@@ -1,7 +1,7 @@
 """Binance spot as an `Exchange`: one account, orders over the WebSocket API, reads over HTTP.
 
-Hides: which of the two ways a call takes. `api.exchange` says what each call promises. Made by whoever holds
-    the key; not registered as a venue that is offered yet.
+Hides: which of the two ways a call takes. `api.exchange` says what each call promises. Made by whoever
+holds the key; not registered as a venue that is offered yet.
 """
 
 from __future__ import annotations
