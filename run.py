@@ -32,8 +32,10 @@ from api.errors import BadInput, BadInputs, Conflict, ExchangeError
 
 if TYPE_CHECKING:
     from api.desk import WorkerSpec, WorkerView
+    from api.keys import AskPassphrase, KeyStore
     from api.supervise import Child, Inherited
     from cli.direct import RoundPrinter
+    from cli.keys import KeyTools
     from cli.session import Session
     from quote.bus import Bus
     from strategies.host import Host, HostSettings
@@ -263,7 +265,7 @@ class _Supervisor:
         from api.supervise import spawn
 
         handed = {
-            "environ": json.dumps(_secret_environ()),
+            "environ": json.dumps(_secret_environ(role)),
             "redis": self._url,
             "namespace": self._namespace,
             "token": self._token,
@@ -326,12 +328,16 @@ class _Supervisor:
         _open_browser(self._s, link)
 
 
-def _secret_environ() -> dict[str, str]:
-    """The part of our environment that children do not inherit but their settings are read from."""
+def _secret_environ(role: str) -> dict[str, str]:
+    """The part of our environment that children do not inherit but their settings are read from; keys of
+    venues for the desk alone.
+    """
+    from api.keys import VARIABLES
     from api.supervise import scrubbed
 
     kept = scrubbed(os.environ)
     ours = {name for option in config.OPTIONS.values() for name in option.variables}
+    ours |= VARIABLES if role == "desk" else set()
     return {name: value for name, value in os.environ.items() if name in ours and name not in kept}
 
 
@@ -488,7 +494,30 @@ def _terminal(settings: config.Settings) -> int:
     if words[:1] == ("serve-paper",):
         return _serve_paper(settings, list(words[1:]))
     is_tty = sys.stdin.isatty() and sys.stdout.isatty()
-    return cli_main(words, lambda: _session(settings), out=sys.stdout, err=sys.stderr, is_tty=is_tty)
+    return cli_main(
+        words,
+        lambda: _session(settings),
+        out=sys.stdout,
+        err=sys.stderr,
+        is_tty=is_tty,
+        keys=_key_tools(settings),
+    )
+
+
+def _key_tools(settings: config.Settings) -> KeyTools:
+    """The key store of this data directory, and what asks venues about keys; no desk is needed for it."""
+    from cli.keys import KeyTools
+
+    return KeyTools(lambda ask: _key_store(settings, os.environ, ask))
+
+
+def _key_store(
+    settings: config.Settings, environ: Mapping[str, str], ask: AskPassphrase | None = None
+) -> KeyStore:
+    from api.keys import KeyStore
+    from api.runtime import Clock
+
+    return KeyStore(settings.data_dir, environ, now_ns=Clock().now_ns, ask=ask)
 
 
 @dataclasses.dataclass(slots=True)

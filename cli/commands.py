@@ -31,7 +31,7 @@ from api.desk import (
 )
 from api.errors import BadInput, BadInputs, Conflict, NotFound
 from api.runtime import Inbox
-from cli import tables
+from cli import keys, tables
 from cli.flags import Entry, Flag, Parsed, Usage, entries, pairs, raise_all, seconds, value, values, whole
 from cli.session import (
     BY,
@@ -730,6 +730,7 @@ COMMANDS: dict[str, Command] = {
             ),
             release,
         ),
+        Command(keys.USAGE, keys.run),
         Command(Usage("live", "[ID]", "a live view; q leaves it", 0, 1), live),
         Command(
             Usage(

@@ -37,6 +37,7 @@ from api.errors import BadInput, BadInputs, Conflict, ExchangeError, NotFound, O
 from api.runtime import Clock
 from cli.commands import COMMANDS
 from cli.flags import Flag, parse
+from cli.keys import KeyTools
 from cli.session import (
     BAD_INPUT,
     CONFLICT,
@@ -65,6 +66,7 @@ def main(
     err: TextIO,
     is_tty: bool,
     ask: Callable[[str], str] | None = None,
+    keys: KeyTools | None = None,
 ) -> int:
     """Do one command, or prompt for many, and answer with the exit code (see the module).
 
@@ -73,6 +75,7 @@ def main(
         connect: called at most once, when a command first needs the desk; may raise what a command may.
         is_tty: a person sits at both ends: input and output are a terminal.
         ask: reads one line after showing its argument; standard input by default.
+        keys: the key store and what asks venues about keys; without it `keys` refuses.
     """
     printer = Printer(out)
     ctx = Context(
@@ -83,6 +86,7 @@ def main(
         is_tty=is_tty,
         ask=ask or (lambda prompt: _ask(printer, prompt)),
         now_ns=Clock().now_ns,
+        keys=keys,
     )
     code = OK
     try:

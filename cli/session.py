@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from api.desk import Desk, WorkerView
 from api.errors import BadInput, NotFound
 from cli.text import Ink, Printer, clean, terminal_cells
+
+if TYPE_CHECKING:
+    from cli.keys import KeyTools
 
 OK, BAD_INPUT, NOT_FOUND, CONFLICT, UNREACHABLE, UNKNOWN, IN_DOUBT, INTERRUPTED = 0, 2, 3, 4, 5, 6, 7, 130
 # of several outcomes of one command the one that a person must know first decides the exit code
@@ -84,6 +87,7 @@ class Context:
     now_ns: Callable[[], int]
     is_json: bool = False
     in_shell: bool = False
+    keys: KeyTools | None = None  # the key store, which needs no desk
     opened: list[Session] = field(default_factory=list)
 
     @property
