@@ -73,7 +73,8 @@ def test_new_limits_keep_the_counts_of_pools_that_stay() -> None:
 @given(st.lists(st.tuples(st.integers(1, 9), st.booleans(), st.integers(0, 20)), max_size=60))
 def test_never_more_than_the_limit_is_taken_in_one_window(asked: list[tuple[int, bool, int]]) -> None:
     budget = Budget([Pool("p", 30, 10 * S, for_cancels=0.3)])
-    now, taken = 0, {}
+    now = 0
+    taken: dict[int, int] = {}
     for units, is_cancel, wait_s in asked:
         now += wait_s * S // 4
         if budget.take([("p", units)], now, is_cancel=is_cancel) == 0.0:

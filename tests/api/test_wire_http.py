@@ -140,15 +140,16 @@ def test_requests_over_one_kept_connection_carry_exactly_what_was_given(
 def test_an_answer_in_chunks_and_one_that_ends_with_the_connection_are_whole(
     server: Scripted, line: HttpLine
 ) -> None:
+    def half_and_half(made: socket.socket) -> None:
+        made.sendall(b"HTTP/1.1 500 X\r\n\r\nhalf")
+        made.sendall(b" and half")
+        made.close()
+
     server.scripts = [
         [
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",
             b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
-            lambda made: (
-                made.sendall(b"HTTP/1.1 500 X\r\n\r\nhalf"),
-                made.sendall(b" and half"),
-                made.close(),
-            )[2],
+            half_and_half,
         ]
     ]
     assert read(line) == b"abcde"
@@ -208,7 +209,10 @@ def test_a_write_over_a_connection_seen_to_be_closed_takes_a_fresh_one_first(
 def test_an_answer_that_is_none_is_unknown_for_a_write_and_unavailable_for_a_read(
     server: Scripted, line: HttpLine, answer: bytes
 ) -> None:
-    hang_up = lambda made: (made.sendall(answer), made.close())[1]  # noqa: E731
+    def hang_up(made: socket.socket) -> None:
+        made.sendall(answer)
+        made.close()
+
     server.scripts = [[hang_up], [hang_up], [OK]]
     with pytest.raises(Unavailable) as unavailable:
         read(line)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -16,6 +19,7 @@ from hypothesis import strategies as st
 from api.errors import Rejected, Unavailable
 from api.wire import LOOPBACK
 from api.wire_ws import SocketLine, Waker, frame, wait
+from tests.api.test_wire_http import self_signed
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -227,13 +231,13 @@ def test_what_the_network_did_not_take_follows_in_order(pair: Pair) -> None:
     pair.far.settimeout(0.2)
     data = b""
     end = time.monotonic() + 10
-    while time.monotonic() < end:
+    is_quiet = False
+    while not is_quiet and time.monotonic() < end:
         pair.line.flush()
         try:
             data += pair.far.recv(1 << 20)
         except TimeoutError:
-            if not pair.line.wants_to_write:
-                break
+            is_quiet = not pair.line.wants_to_write
     assert [payload[:9] for _, payload in unmasked(data)] == [b"%09d" % n for n in range(sent)]
 
 
@@ -259,3 +263,48 @@ def test_closing_says_goodbye_and_is_idempotent(pair: Pair) -> None:
     pair.line.close()
     assert unmasked(pair.far.recv(1024)) == [(8, b"\x03\xe8")]
     assert pair.far.recv(1024) == b""
+
+
+def test_over_tls_nothing_is_left_unread_and_nothing_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cert, key = self_signed(tmp_path, "localhost")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", os.fspath(cert))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    listener = socket.create_server(("127.0.0.1", 0))
+    far: list[ssl.SSLSocket] = []
+
+    def accept() -> None:
+        far.append(context.wrap_socket(listener.accept()[0], server_side=True))
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += far[0].recv(4096)
+        far[0].sendall(upgrade(head))
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    line = SocketLine(f"wss://localhost:{listener.getsockname()[1]}/x", LOOPBACK, connect_s=2.0)
+    thread.join(5)
+    woken = Waker()
+    try:
+        assert line.read() == []
+        line.send_text(b"hello")
+        assert unmasked(far[0].recv(1024)) == [(1, b"hello")]
+        far[0].sendall(b"".join(served(1, b"%06d" % n * 100) for n in range(500)))  # many TLS records
+        found: list[bytes] = []
+        end = time.monotonic() + 5
+        while len(found) < 500 and time.monotonic() < end:
+            wait([line], woken, 0.5)
+            found += line.read()
+        assert [message[:6] for message in found] == [b"%06d" % n for n in range(500)]
+        far[0].close()
+        wait([line], woken, 1.0)
+        with pytest.raises(Unavailable):
+            line.read()
+    finally:
+        line.close()
+        woken.close()
+        for made in far:
+            made.close()
+        listener.close()

@@ -241,7 +241,7 @@ class FakeBinanceSpot:
             self._faults += [Fault(kind, on, args) for _ in range(n)]
 
     def book(self, symbol: str, bids: dict[str, str], asks: dict[str, str]) -> None:
-        """What strangers rest; orders of ours keep how much stands before them, and never more than there is."""
+        """What strangers rest; orders of ours keep what stands before them, never more than there is."""
         with self.lock:
             market = self.symbols[symbol]
             market.bids = {D(p): D(q) for p, q in bids.items()}
@@ -1047,7 +1047,8 @@ class _Connection:
             if kind == "lose_command":
                 fake.later(5.0, self.drop)
                 return True
-            account, pushes = None, []
+            account: FakeAccount | None = None
+            pushes: list[Any] = []
             try:
                 if kind == "error":
                     assert fault is not None
@@ -1121,10 +1122,8 @@ class _Connection:
     ) -> None:
         if retry is not None:
             extra += f"Retry-After: {max(1, round(retry))}\r\n"
-        self.made.sendall(
-            f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n{extra}\r\n".encode()
-            + body
-        )
+        head = f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n{extra}\r\n"
+        self.made.sendall(head.encode() + body)
 
 
 class _WebSocket(_Connection):

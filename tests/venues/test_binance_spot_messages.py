@@ -285,7 +285,7 @@ def test_every_symbol_of_a_recorded_exchange_info_becomes_an_exact_instrument() 
         assert instrument.tick == D(filters["PRICE_FILTER"]["tickSize"])
         assert instrument.lot == D(filters["LOT_SIZE"]["stepSize"])
         assert instrument.min_notional == D(filters["MIN_NOTIONAL"]["minNotional"])
-        assert instrument.tick.as_tuple().exponent <= 0
+        assert format(instrument.tick, "f") == format(instrument.tick.normalize(), "f")
     weights = {(u.rateLimitType, u.interval, u.intervalNum): u.limit for u in parsed.rateLimits}
     assert weights[("REQUEST_WEIGHT", "MINUTE", 1)] == 1200
 
@@ -320,7 +320,7 @@ def test_a_rule_that_is_off_is_bounded_by_the_assets_precision() -> None:
         {"filterType": "LOT_SIZE", "minQty": "0", "maxQty": "0", "stepSize": "0"},
     ]
     made = market(filters=off, quoteAssetPrecision=4, baseAssetPrecision=6).instrument
-    assert (made.tick, made.lot, made.min_qty, made.max_qty) == (D("0.0001"), D("0.000001"), 0, None)
+    assert (made.tick, made.lot, made.min_qty, made.max_qty) == (D("0.0001"), D("0.000001"), D(0), None)
 
 
 @given(

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import pytest
 
 from api.errors import OutcomeUnknown, RateLimited, Rejected, Unauthorized, Unavailable, UnknownOrder
+from api.gateway import Gateway
+from api.runtime import Clock
 from api.signing import Ed25519Key, HmacKey
 from api.types import (
     _GRANT,
@@ -190,17 +192,17 @@ def test_an_idle_account_is_told_as_empty_not_as_unknown(seat: Seat) -> None:
     assert seat.venue.fetch_open_orders() == ()
     assert seat.venue.fetch_fills(BTC, 0) == ()
     assert {b.asset: (b.free, b.locked) for b in seat.venue.fetch_balances()} == {
-        "BTC": (100, 0),
-        "ETH": (100, 0),
-        "USDT": (100_000, 0),
+        "BTC": (D(100), D(0)),
+        "ETH": (D(100), D(0)),
+        "USDT": (D(100_000), D(0)),
     }
 
 
 def test_instruments_are_exact_with_the_accounts_fees(seat: Seat) -> None:
     btc, eth = seat.venue.fetch_instruments()
     assert (btc.id, btc.venue_symbol, btc.tick, btc.lot) == (BTC, "BTCUSDT", D("0.01"), D("0.001"))
-    assert (btc.min_qty, btc.max_qty, btc.min_notional) == (D("0.002"), 1000, 5)
-    assert (btc.maker_fee, btc.taker_fee, eth.min_notional) == (D("0.0002"), D("0.0005"), 5)
+    assert (btc.min_qty, btc.max_qty, btc.min_notional) == (D("0.002"), D(1000), D(5))
+    assert (btc.maker_fee, btc.taker_fee, eth.min_notional) == (D("0.0002"), D("0.0005"), D(5))
     fees = seat.venue.fetch_commission(BTC)
     assert (fees.maker, fees.taker) == (D("0.000201"), D("0.0005"))
     assert (fees.discount, fees.discount_asset) == (D("0.75"), "BNB")
@@ -1010,3 +1012,56 @@ def test_all_threads_are_services_that_end(make: Callable[..., Seat]) -> None:
     assert not any(service.is_alive for service in services)
     with pytest.raises((Unavailable, OutcomeUnknown)):
         seat.venue.cancel_all(BTC)
+
+
+# ------------------------------------------------------------------------------------ behind the gateway
+
+
+class NoIntents:
+    """Keeps nothing."""
+
+    def record_place(self, worker: str, account: str, place: Place, at_ns: int) -> None: ...
+
+    def record_done(self, client_id: str, at_ns: int) -> None: ...
+
+
+def test_the_gateway_resolves_what_the_venue_left_unknown(seat: Seat) -> None:
+    clock, told = Clock(), []  # type: ignore[var-annotated]
+    gateway = Gateway(
+        seat.venue,
+        seat.venue.fetch_instruments(),
+        clock=clock,
+        intents=NoIntents(),
+        desk_tag="test",
+        run_no=1,
+        deliver=told.append,
+        on_fill=lambda worker, fill: None,
+        resolve_worker=lambda number: "w",
+    )
+
+    def turn() -> None:
+        while seat.heard:
+            gateway.heard(seat.heard.pop(0))
+        gateway.poll(clock.now_ns())
+        while told:
+            gateway.heard(told.pop(0))
+
+    def until(condition: Callable[[], bool]) -> None:
+        def look() -> bool:
+            turn()
+            return condition()
+
+        seat.wait(look, 15.0)
+
+    until(lambda: gateway.is_reconciled)
+    there, lost = gateway.next_client_id(1), gateway.next_client_id(1)
+    for client_id, kind, ticks in ((there, "lose_answer", 9_990), (lost, "lose_command", 9_980)):
+        seat.fake.fault(kind, "order.place")
+        assert gateway.send(Approved(place(client_id, BUY, ticks), "w", _GRANT)) is None
+        until(lambda: gateway.unknown_count == 1)
+        until(lambda: gateway.unknown_count == 0)
+    assert gateway.live_of("w") == (1, 0)
+    assert gateway.kill("test") == 1
+    until(lambda: gateway.live_count == 0)
+    assert gateway.count_at_venue(None) == 0
+    assert seat.fake.methods().count("order.place") == 1

@@ -506,7 +506,9 @@ class Account:
         for row in rows:
             market = self.market_called(row.symbol)
             if market is None:
-                raise Unavailable(f"an order rests in {row.symbol[:40]}, which Binance does not list")
+                self.foreign_markets += 1  # not ours: we trade only what is listed
+                log.warning("an order rests in %s, which Binance does not list", row.symbol[:40])
+                continue
             report = self._report(row, market.instrument)
             self.note_id(str(row.orderId), report.client_id)
             self.note_rest(report.client_id, report.ticks, report.lots)

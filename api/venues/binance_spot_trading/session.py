@@ -403,7 +403,7 @@ class OrderSession:
         account = self._account
         if isinstance(result, RateLimited):
             conn.time_at = now + result.retry_after_s
-            self._give_up_again("Binance found our clock wrong, and will not tell its own now")
+            self._give_up_again(conn, "Binance found our clock wrong, and will not tell its own now")
             return
         if isinstance(result, ExchangeError):
             self._lost(conn, f"the time was asked for: {result.message}")
@@ -418,15 +418,13 @@ class OrderSession:
             self.is_open = True
         again, self._again = self._again, []
         for asked_over, job in again:
-            if not asked_over.is_gone:
-                self._send(asked_over, job)
-            else:
-                account.finish(job, Unavailable("the connection was lost while the clock was measured"))
+            self._send(asked_over, job)
 
-    def _give_up_again(self, reason: str) -> None:
+    def _give_up_again(self, conn: _Conn, reason: str) -> None:
         """What waits for the clock to be sent once more was not executed, and will not be sent."""
-        again, self._again = self._again, []
-        for _, job in again:
+        given_up = [job for asked_over, job in self._again if asked_over is conn]
+        self._again = [waiting for waiting in self._again if waiting[0] is not conn]
+        for job in given_up:
             self._account.finish(job, Unavailable(reason))
 
     def _subscribed(self, conn: _Conn, result: bytes | ExchangeError) -> None:
@@ -548,8 +546,7 @@ class OrderSession:
             self._next_turn = 0.0
             if tell:
                 self._down(reason)
-        if self._current is None:
-            self._give_up_again("the connection was lost while the clock was measured")
+        self._give_up_again(conn, "the connection was lost while the clock was measured")
         for job in waiting.values():
             is_write = job.command is not None or bool(job.request.path)
             what = f"the connection was lost before the answer came: {reason}"
