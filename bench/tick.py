@@ -156,6 +156,7 @@ class _Venue:
             stamp_ns = time.monotonic_ns()
             if not piece:
                 self.peers.remove(peer)
+                peer.made.close()
                 return
             peer.data += piece
             for verb, target, body in peer.requests():

@@ -47,7 +47,7 @@ BTC = InstrumentId.of("binance_spot", "BTC-USDT")
 ETH = InstrumentId.of("binance_spot", "ETH-USDT")
 PATIENCE_S = 8.0
 QUICK: dict[str, Any] = {
-    "answer_s": 0.4,
+    "answer_s": 0.6,
     "read_s": 2.0,
     "connect_s": 1.0,
     "pauses_s": (0.05, 0.1, 0.2),
@@ -552,7 +552,7 @@ def test_a_lost_command_ends_as_unknown_and_the_order_is_not_found(seat: Seat) -
 
 def test_a_late_answer_follows_the_unknown_one(socket_seat: Seat) -> None:
     seat = socket_seat
-    seat.fake.fault("late_answer", "order.place", late_s=0.7)
+    seat.fake.fault("late_answer", "order.place", late_s=1.0)
     seat.send(place("a"))
     seat.wait(lambda: len(seat.answers("a")) == 2)
     assert [a.outcome for a in seat.answers("a")] == [Outcome.UNKNOWN, Outcome.ACCEPTED]
@@ -813,7 +813,7 @@ def test_a_command_whose_connection_is_cut_is_unknown_at_once(socket_seat: Seat)
     began = time.monotonic()
     seat.send(place("a"))
     assert seat.answer("a").outcome is Outcome.UNKNOWN
-    assert time.monotonic() - began < 0.35
+    assert time.monotonic() - began < 0.5
     seat.wait(lambda: seat.links() == [True, False, True])
     assert seat.open_ids() == ["a"]
 
