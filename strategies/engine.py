@@ -215,6 +215,7 @@ class Engine:
         self._next_id = next_id
         self._others_touch = others_touch
         self._dirty = False
+        self._is_silenced = True
         self._short_ns: int | None = None
         self._refused: set[tuple[str, int | str]] = set()
         self.orders.restore(fills)
@@ -245,6 +246,7 @@ class Engine:
             touch == self._touch
             and not self.strategy.reads_depth
             and not self._dirty
+            and not self._is_silenced
             and event.at_ns < self.wake_ns
         ):
             return False
@@ -332,6 +334,7 @@ class Engine:
         self._wished = None
         notes: tuple[str, ...] = ()
         silence, commands = self._silenced(event, live, now_ns)
+        self._is_silenced = silence is not None  # a fresh book may end it, also one with the same touch
         self._silent = tuple((side, silence) for side in BOTH) if silence else ()
         if silence is None:
             commands, notes = self._quote(live, now_ns)

@@ -194,6 +194,8 @@ class Lane:
             self.changed.discard(worker)
 
     def _step(self, engine: Engine, event: Event) -> None:
+        if self.engines.get(engine.worker) is not engine:
+            return  # it crashed or was dropped while this event waited
         if self._trace is not None:
             self._trace(ForWorker(engine.worker, event))
         try:
