@@ -54,11 +54,16 @@ RESTART_PAUSE_S = 2.0  # between two attempts to start the same child again
 ROUND_LOOK_S = 0.1  # how soon a direct run sees that its time is over
 OK, BAD_INPUT, CONFLICT, UNREACHABLE, IN_DOUBT, INTERRUPTED = 0, 2, 4, 5, 7, 130
 
+# variables that hold keys of venues, taken out of our environment: no child of ours inherits one, not even
+# npm or a browser
+KEY_ENVIRON: dict[str, str] = {}
+
 log = logging.getLogger("makerdeck.run")
 
 
 def main() -> int:
     """Do what the command line asks for; the process's exit code."""
+    _take_key_variables()
     inherited, environ = _inherited()
     try:
         settings = config.load(sys.argv[1:], environ, beside=BESIDE)
@@ -79,6 +84,12 @@ def main() -> int:
     except Conflict as error:
         _refuse(str(error))
         return CONFLICT
+
+
+def _take_key_variables() -> None:
+    from api.keys import VARIABLES
+
+    KEY_ENVIRON.update((name, os.environ.pop(name)) for name in VARIABLES if name in os.environ)
 
 
 def _inherited() -> tuple[Inherited | None, Mapping[str, str]]:
@@ -332,13 +343,12 @@ def _secret_environ(role: str) -> dict[str, str]:
     """The part of our environment that children do not inherit but their settings are read from; keys of
     venues for the desk alone.
     """
-    from api.keys import VARIABLES
     from api.supervise import scrubbed
 
     kept = scrubbed(os.environ)
     ours = {name for option in config.OPTIONS.values() for name in option.variables}
-    ours |= VARIABLES if role == "desk" else set()
-    return {name: value for name, value in os.environ.items() if name in ours and name not in kept}
+    found = {name: value for name, value in os.environ.items() if name in ours and name not in kept}
+    return {**found, **KEY_ENVIRON} if role == "desk" else found
 
 
 def _open_browser(settings: config.Settings, link: str) -> None:
@@ -508,7 +518,7 @@ def _key_tools(settings: config.Settings) -> KeyTools:
     """The key store of this data directory, and what asks venues about keys; no desk is needed for it."""
     from cli.keys import KeyTools
 
-    return KeyTools(lambda ask: _key_store(settings, os.environ, ask))
+    return KeyTools(lambda ask: _key_store(settings, KEY_ENVIRON, ask))
 
 
 def _key_store(

@@ -399,11 +399,12 @@ def tidied(kind: Kind, fields: Mapping[str, Hidden]) -> dict[str, Hidden]:
 
 
 def _tidy(value: Hidden, is_pem: bool) -> Hidden:
-    text = value.reveal().strip()
+    text = value.reveal()
     if is_pem:
         # in one line of an environment file the line ends are often written as \n
-        text = text.replace("\r\n", "\n").replace("\\n", "\n") + ("\n" if text else "")
-    return Hidden(text)
+        text = text.replace("\r\n", "\n").replace("\\n", "\n")
+    text = text.strip()
+    return Hidden(text + "\n" if is_pem and text else text)
 
 
 def _without_password(pem: Hidden, password: Hidden | None) -> Hidden:
