@@ -131,7 +131,7 @@ class OrderLines:
         self._account = account
         self._sender = Sender(account)
         self._is_ended = False
-        self._inboxes: list[Inbox[Job]] = [Inbox() for _ in range(account.settings.http_lines)]
+        self._inboxes: list[Inbox[Job | None]] = [Inbox() for _ in range(account.settings.http_lines)]
         self._services = [
             Service(
                 f"{account.venue}-{account.name}-http{number}",
@@ -157,8 +157,9 @@ class OrderLines:
             self._refuse_rest()
 
     def stop(self) -> None:
-        for service in self._services:
+        for service, inbox in zip(self._services, self._inboxes, strict=True):
             service.stop()
+            inbox.put(None)  # wakes it
 
     def join(self, timeout_s: float) -> None:
         """Wait for the threads; what they never sent is answered as never sent."""
@@ -169,12 +170,14 @@ class OrderLines:
 
     def _refuse_rest(self) -> None:
         for inbox in self._inboxes:
-            while (job := inbox.get(0.0)) is not None:
-                self._account.finish(job, Unavailable("the venue was closed before this was sent"))
+            while len(inbox):
+                job = inbox.get(0.0)
+                if job is not None:
+                    self._account.finish(job, Unavailable("the venue was closed before this was sent"))
 
     # ------------------------------------------------------------------ the threads
 
-    def _run(self, service: Service, inbox: Inbox[Job]) -> None:
+    def _run(self, service: Service, inbox: Inbox[Job | None]) -> None:
         account = self._account
         line = account.login.line()
         waiting: deque[Job] = deque()
@@ -201,7 +204,7 @@ class OrderLines:
                 account.finish(job, Unavailable("the venue was closed before this was sent"))
             line.close()
 
-    def _together(self, job: Job, inbox: Inbox[Job], waiting: deque[Job]) -> list[Job]:
+    def _together(self, job: Job, inbox: Inbox[Job | None], waiting: deque[Job]) -> list[Job]:
         """With batches on: the new orders that wait right behind this one leave with it."""
         jobs = [job]
         while job.params is not None and len(jobs) < self._account.settings.batch:
