@@ -251,7 +251,9 @@ class KeyFile:
         if document is None:
             kdf = self._key.kdf
             return _Document("makerdeck-keys", 1, "AES-256-GCM", kdf, [], _Box(b"", b""))
-        if document.kdf != self._key.kdf or self._key.open(document.seal, document.sealed()) is None:
+        if document.kdf != self._key.kdf:
+            raise Conflict("the key file was made or encrypted anew by somebody else meanwhile; try again")
+        if self._key.open(document.seal, document.sealed()) is None:
             raise BadInput("passphrase", _WRONG)
         return document
 
