@@ -34,7 +34,7 @@ class HttpOrders:
         self._is_main = is_main
         self._is_ended = False
         count = account.settings.http_lines if is_main else 1
-        self._inboxes: list[Inbox[Job]] = [Inbox() for _ in range(count)]
+        self._inboxes: list[Inbox[Job | None]] = [Inbox() for _ in range(count)]
         self._services = [
             Service(
                 f"{account.venue}-{account.name}-http{number}",
@@ -59,8 +59,9 @@ class HttpOrders:
             self._refuse_rest()
 
     def stop(self) -> None:
-        for service in self._services:
+        for service, inbox in zip(self._services, self._inboxes, strict=True):
             service.stop()
+            inbox.put(None)  # wakes it
 
     def join(self, timeout_s: float) -> None:
         for service in self._services:
@@ -70,8 +71,10 @@ class HttpOrders:
 
     def _refuse_rest(self) -> None:
         for inbox in self._inboxes:
-            while (job := inbox.get(0.0)) is not None:
-                self._account.finish(job, Unavailable("the venue was closed before this was sent"))
+            while len(inbox):
+                job = inbox.get(0.0)
+                if job is not None:
+                    self._account.finish(job, Unavailable("the venue was closed before this was sent"))
 
     def _run(self, service: Service, number: int) -> None:
         account, inbox = self._account, self._inboxes[number]
