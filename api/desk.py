@@ -263,12 +263,14 @@ class BookView:
 
 @dataclass(frozen=True, slots=True)
 class TradesView:
-    """The newest public trades, newest first: [venue_ns, aggressor side, price, size]."""
+    """The newest public trades, newest first: [exchange time, aggressor side, price, size, receive time, the
+    venue's trade id]; times in UTC nanoseconds.
+    """
 
     instrument: str
     market: str
     published_ns: int
-    trades: tuple[tuple[int, str, str, str], ...]
+    trades: tuple[tuple[int, str, str, str, int, str], ...]
 
 
 @dataclass(frozen=True, slots=True)

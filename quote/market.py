@@ -368,6 +368,8 @@ def _trades_view(
                 "buy" if trade.side is Side.BUY else "sell",
                 format(instrument.price(trade.ticks), "f"),
                 format(instrument.qty(trade.lots), "f"),
+                trade.recv_ns,
+                trade.trade_id,
             )
             for trade in trades
         ),

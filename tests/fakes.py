@@ -211,7 +211,7 @@ class _Market:
     qty: float
     seq: int = 1000
     diffs: int = 0
-    trades: list[tuple[int, str, str, str]] = field(default_factory=list)
+    trades: list[tuple[int, str, str, str, int, str]] = field(default_factory=list)
     bids: tuple[tuple[str, str], ...] = ()
     asks: tuple[tuple[str, str], ...] = ()
 
@@ -632,7 +632,8 @@ class FakeDesk:
         market.asks = tuple((str(best_ask + step * i), size()) for i in range(20))
         side = rng.choice(("buy", "sell"))
         price = market.asks[0][0] if side == "buy" else market.bids[0][0]
-        market.trades = [(self._now_ns(), side, price, size()), *market.trades][:50]
+        now_ns = self._now_ns()
+        market.trades = [(now_ns, side, price, size(), now_ns, str(now_ns)), *market.trades][:50]
         market.seq += rng.randrange(1, 30)
         market.diffs += 10
 

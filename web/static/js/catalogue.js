@@ -48,6 +48,8 @@ export const catalogue = {
   "link.silent.long": ["The desk has stopped telling. What you see is old and greyed; its orders may still be open. The red button is sent all the same.", "交易台停止回報。畫面上的資料是舊的並已變灰；委託單可能仍在掛單。紅色按鈕仍會送出。", "交易台停止回报。画面上的数据是旧的并已变灰；委托单可能仍在挂单。红色按钮仍会发出。"],
   "link.down.long": ["The page has lost its socket and tries again. Numbers are old. The buttons still work by plain requests; the desk goes on trading.", "頁面的即時連線中斷，正在重試。數字是舊的。按鈕仍可用一般請求送出；交易台會繼續交易。", "页面的实时连接中断，正在重试。数字是旧的。按钮仍可用普通请求发出；交易台会继续交易。"],
   "link.refused.long": ["The console refuses this page ({reason}). Sign in again by reloading.", "主控台拒絕本頁（{reason}）。請重新載入並登入。", "控制台拒绝本页（{reason}）。请重新加载并登录。"],
+  "single": ["SINGLE PROCESS", "單一行程", "单一进程"],
+  "single.help": ["No Redis was found: desk and page share one process, and a busy page can slow the desk.", "找不到 Redis：做市台與頁面共用同一行程，頁面繁忙時可能拖慢做市台。", "找不到 Redis：做市台与页面共用同一进程，页面繁忙时可能拖慢做市台。"],
   "mode.paper": ["PAPER", "模擬", "模拟"],
   "mode.testnet": ["TESTNET", "測試網", "测试网"],
   "mode.live": ["LIVE MONEY", "真實資金", "真实资金"],

@@ -24,6 +24,7 @@ export class Bar {
   #name = h("strong.brand.cut", {}, "makerdeck");
   #mode = h("span.pill", { dataset: { part: "mode" } }, DASH);
   #market = h("span.pill", { dataset: { part: "market" } }, DASH);
+  #single = h("span.pill", { dataset: { part: "single", tone: "warn" }, hidden: true }, t("single"));
   #net = new Num("span");
   #orders = new Num("span");
   #running = new Num("span");
@@ -34,7 +35,7 @@ export class Bar {
     this.#store = store;
     this.#bus = bus;
     element.replaceChildren(
-      h("div.bar-group.bar-name", {}, this.#name, this.#mode, this.#market),
+      h("div.bar-group.bar-name", {}, this.#name, this.#mode, this.#market, this.#single),
       h("dl.bar-group.bar-figures", {},
         figure(t("bar.net"), this.#net.element, t("bar.net.help")),
         figure(t("bar.running"), this.#running.element, t("bar.running.help")),
@@ -64,6 +65,8 @@ export class Bar {
     setText(this.#market, word("market", desk.market));
     setAttribute(this.#market, "data-tone", desk.market === "LIVE" ? "good" : "warn");
     setAttribute(this.#market, "title", t("market.help"));
+    setAttribute(this.#single, "title", t("single.help"));
+    this.#single.hidden = desk.bus !== "in-process";
     const unit = desk.net_currency + (desk.net_is_partial ? ` ${t("partial")}` : "");
     this.#net.set(fixed(desk.net, 2, { sign: true }), { tone: tone(desk.net, 2), unit });
     this.#running.set(`${desk.running}/${desk.workers}`);
