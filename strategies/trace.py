@@ -1,13 +1,15 @@
 """One canonical line per engine event, command and venue answer, and the hash over them.
 
 Two runs are the same run exactly when their hashes are equal. The lines are made of market, order and
-operator facts in tape time only: no wall clock, process id, path, object identity or set order comes in. The
-line format is versioned with `SCHEMA`; changing it changes every hash.
+operator facts in tape time only: no wall clock, process id, path, object identity or set order comes in, and
+no run number, which our client ids and the paper venue's ids carry so that they are unique over the runs on
+one data directory. The line format is versioned with `SCHEMA`; changing it changes every hash.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import fields
 from decimal import Decimal
 from enum import Enum
@@ -17,6 +19,9 @@ from strategies.base import Params
 from strategies.lane import ForWorker
 
 SCHEMA = 1
+
+_OURS = re.compile(r"\b(md[0-9a-z]{4}[0-9a-z]{3})[0-9a-z]{4}([0-9a-z]{6})\b")  # see api.gateway
+_THEIRS = re.compile(r"\b(trade_id|venue_id)=[0-9]+-")  # see api.venues.paper.core
 
 
 class Trace:
@@ -45,8 +50,12 @@ def line(item: object) -> str:
                 f"E {item.worker} BookChanged {event.at_ns} {book.instrument} {book.seq} "
                 f"{book.venue_ns} {book.recv_ns} {book.bids} {book.asks}"
             )
-        return f"E {item.worker} {text(event)}"
-    return f"C {text(item)}"
+        return _without_run(f"E {item.worker} {text(event)}")
+    return _without_run(f"C {text(item)}")
+
+
+def _without_run(made: str) -> str:
+    return _THEIRS.sub(r"\1=", _OURS.sub(r"\1\2", made))
 
 
 def text(value: object) -> str:
