@@ -8,6 +8,7 @@ are waited for 0.4 s and late ones come after 0.7 s.
 from __future__ import annotations
 
 import atexit
+import importlib
 import json
 import os
 import subprocess
@@ -217,6 +218,7 @@ RIGS: dict[str, Callable[[], Rig]] = {
     "paper-stepped": SteppedRig,
     "paper-threaded": ThreadedRig,
     "paper-socket": SocketRig,
+    "backpack": lambda: importlib.import_module("tests.conformance.rig_backpack").BackpackRig(),
 }
 
 

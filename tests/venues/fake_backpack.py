@@ -102,6 +102,7 @@ class Symbol:
     step: Decimal = D("0.001")
     min_qty: Decimal = D("0.002")
     max_qty: Decimal | None = D(1000)
+    min_value: Decimal = D(0)  # the venue states none; the conformance suite's market has one
     state: str = "Open"
     bids: dict[Decimal, Decimal] = field(default_factory=dict)
     asks: dict[Decimal, Decimal] = field(default_factory=dict)
@@ -191,6 +192,7 @@ class FakeBackpack:
         self.refuse_sockets = False
         self.stream_error = "error"  # how an error looks on the stream is not documented: "error" or "plain"
         self.history_lag: set[str] = set()
+        self.stale_open: list[Any] | None = None  # told instead of the open orders
         self.page = 1000
         self.connections = 0
         self._held: list[tuple[FakeAccount, list[Any]]] = []
@@ -435,6 +437,8 @@ class FakeBackpack:
             raise No("INVALID_CLIENT_REQUEST", "Quantity decimal too long")
         if qty < market.min_qty or (market.max_qty is not None and qty > market.max_qty):
             raise No("INVALID_QUANTITY", "Quantity is below the minimum or above the maximum")
+        if price * qty < market.min_value:
+            raise No("INVALID_QUANTITY", "Value is below the minimum")
         if market.state not in ("Open", "LimitOnly", "PostOnly"):
             raise No("TRADING_PAUSED", "Trading is paused", 503)
         self._numbers += 1
@@ -641,7 +645,14 @@ class FakeBackpack:
     def _do_order(self, p: dict[str, Any], account: FakeAccount) -> Any:
         return self._row(self._find(p, account))
 
+    def freeze_list(self, account: FakeAccount) -> None:
+        """The list of open orders lags: it goes on telling what is now, until `stale_open` is None."""
+        with self.lock:
+            self.stale_open = [self._row(order) for order in account.open()]
+
     def _do_open(self, p: dict[str, Any], account: FakeAccount) -> Any:
+        if self.stale_open is not None:
+            return self.stale_open
         market = self.symbols[p["symbol"]] if "symbol" in p else None
         kinds = (p["marketType"],) if "marketType" in p else ("SPOT", "PERP")
         return [self._row(o) for o in account.open(market) if o.symbol.kind in kinds]
