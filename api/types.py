@@ -214,6 +214,8 @@ class Targets:
 
 
 class Tif(enum.Enum):
+    __hash__ = object.__hash__
+
     GTC = "gtc"
     IOC = "ioc"
     FOK = "fok"
@@ -281,6 +283,8 @@ class Refused:
 class Status(enum.Enum):
     """What the venue last said about an order."""
 
+    __hash__ = object.__hash__
+
     UNSEEN = "unseen"
     OPEN = "open"
     FILLED = "filled"
@@ -298,6 +302,8 @@ _FINAL = frozenset({Status.FILLED, Status.CANCELED, Status.EXPIRED, Status.REJEC
 
 class Request(enum.Enum):
     """What we asked of the venue and have not heard about."""
+
+    __hash__ = object.__hash__
 
     PLACE = "place"
     AMEND = "amend"
@@ -407,6 +413,8 @@ class Position:
 class Trading(enum.Enum):
     """The operator's switch on one worker."""
 
+    __hash__ = object.__hash__
+
     RUN = "run"
     PAUSE = "pause"  # cancel what would add risk, keep what reduces it, open nothing new
     STOP = "stop"  # cancel everything, open nothing
@@ -453,6 +461,8 @@ class OrderHeard:
 
 class Outcome(enum.Enum):
     """How a request ended. The first five mirror the error tree (`api.errors`)."""
+
+    __hash__ = object.__hash__
 
     ACCEPTED = "accepted"
     REJECTED = "rejected"

@@ -26,6 +26,7 @@ from api.types import Cancel, Command, Instrument, Order, Place, Quote, Request,
 
 LEAST_LEFT = 0.5  # an order with less than this share of the wished size left is replaced
 MOST_LEFT = 1.5  # and so is one with more than this
+OTHERS = "own other worker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,59 +66,53 @@ def wishes(
     notes: list[str] = []
     lost: dict[Side, str] = {}
     last: dict[Side, int] = {}
+    ticks_of, lots_of, least_of = instrument.ticks, instrument.lots, instrument.minimum_lots
+    tick = instrument.tick_float
+    slack = tick * 1e-6
     for quote in quotes:
-        side = quote.side
-        rounded = instrument.ticks(quote.price, side)
-        ticks, clamps = _clamp(side, rounded, market, last.get(side))
+        side, price = quote.side, quote.price
+        ticks = ticks_of(price, side)
+        why = quote.why
+        rounding = ticks * tick - price
+        if rounding > slack or rounding < -slack:
+            why = (*why, ("rounding", rounding))
+        for name, limit in _bounds(side, market, last.get(side)):
+            if limit is not None and (ticks > limit if side is Side.BUY else ticks < limit):
+                why = (*why, (name, (limit - ticks) * tick))
+                ticks = limit
+                if name == OTHERS:
+                    notes.append(f"{side.value} level {quote.level} clamped: it would meet another worker")
         if ticks <= 0:
             lost.setdefault(side, "the price is not above zero")
             continue
-        lots = instrument.lots(quote.qty)
-        least = instrument.minimum_lots(ticks)
+        lots, least = lots_of(quote.qty), least_of(ticks)
         if lots < least:
-            lost.setdefault(
-                side,
-                f"size {instrument.qty(lots)} is below the minimum {instrument.qty(least)} {instrument.base}",
+            text = (
+                f"size {instrument.qty(lots)} is below the minimum {instrument.qty(least)} {instrument.base}"
             )
+            lost.setdefault(side, text)
             continue
-        why = quote.why
-        tick = instrument.tick_float
-        rounding = rounded * tick - quote.price
-        if abs(rounding) > tick * 1e-6:
-            why = (*why, ("rounding", rounding))
-        for name, moved in clamps:
-            why = (*why, (name, moved * tick))
-            if name == "own other worker":
-                notes.append(
-                    f"{side.value} level {quote.level} clamped: it would meet an order of another worker"
-                )
         last[side] = ticks
         made.append(Wish(side, quote.level, ticks, lots, why))
-    sides = {wish.side for wish in made}
+    sides = {wish.side for wish in made} if lost else ()
     return made, [(side, reason) for side, reason in lost.items() if side not in sides], notes
 
 
-def _clamp(side: Side, ticks: int, market: Market, last: int | None) -> tuple[int, list[tuple[str, int]]]:
-    clamps: list[tuple[str, int]] = []
-
-    def bound(name: str, limit: int | None) -> None:
-        nonlocal ticks
-        if limit is None:
-            return
-        moved = min(ticks, limit) if side is Side.BUY else max(ticks, limit)
-        if moved != ticks:
-            clamps.append((name, moved - ticks))
-            ticks = moved
-
+def _bounds(side: Side, market: Market, last: int | None) -> tuple[tuple[str, int | None], ...]:
+    """The least aggressive prices a quote of this side may have, by name."""
     if side is Side.BUY:
-        bound("post-only", market.best_ask - 1)
-        bound("own other worker", None if market.others_ask is None else market.others_ask - 1)
-        bound("level spacing", None if last is None else last - 1)
-    else:
-        bound("post-only", market.best_bid + 1)
-        bound("own other worker", None if market.others_bid is None else market.others_bid + 1)
-        bound("level spacing", None if last is None else last + 1)
-    return ticks, clamps
+        others = market.others_ask
+        return (
+            ("post-only", market.best_ask - 1),
+            (OTHERS, None if others is None else others - 1),
+            ("level spacing", None if last is None else last - 1),
+        )
+    others = market.others_bid
+    return (
+        ("post-only", market.best_bid + 1),
+        (OTHERS, None if others is None else others + 1),
+        ("level spacing", None if last is None else last + 1),
+    )
 
 
 def plan(
@@ -142,8 +137,13 @@ def plan(
     places: list[tuple[Side, Wish]] = []
     kept = 0
     wanted: set[tuple[Side, int]] = set()
-    top_bid = max((o.ticks for o in live if o.side is Side.BUY), default=None)
-    low_ask = min((o.ticks for o in live if o.side is Side.SELL), default=None)
+    top_bid: int | None = None
+    low_ask: int | None = None
+    for order in live:
+        if order.side is Side.BUY:
+            top_bid = order.ticks if top_bid is None or order.ticks > top_bid else top_bid
+        else:
+            low_ask = order.ticks if low_ask is None or order.ticks < low_ask else low_ask
     for wish in wished:
         slot = (wish.side, wish.level)
         wanted.add(slot)
@@ -172,6 +172,8 @@ def plan(
         for order in orders:
             if order.request is None and not order.is_unknown:
                 cancels.append(Cancel(order.client_id, order.instrument, "not wished any more"))
+    if not cancels and not places:
+        return Plan((), (), (), kept)
     first = Side.SELL if is_rising else Side.BUY
     side_of = {order.client_id: order.side for order in live}
     cancels.sort(key=lambda c: side_of[c.client_id] is not first)
@@ -185,9 +187,10 @@ def plan(
 
 
 def _fits(order: Order, wish: Wish, keep_ticks: float) -> bool:
+    left = order.lots - order.filled_lots
     return (
         abs(order.ticks - wish.ticks) <= keep_ticks
-        and LEAST_LEFT * wish.lots <= order.open_lots <= MOST_LEFT * wish.lots
+        and LEAST_LEFT * wish.lots <= left <= MOST_LEFT * wish.lots
     )
 
 

@@ -11,6 +11,7 @@ base (asks).
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import lru_cache
 
 from api.types import Quote, Side, Targets
 from strategies.base import Params, Shared, State, Strategy, param
@@ -79,19 +80,25 @@ def targets(state: State, params: StandardParams) -> Targets:
     half = mid * params.spread / 200.0
     quotes: list[Quote] = []
     silent: list[tuple[Side, str]] = []
-    offsets = [1.5 * i**1.5 * tick for i in range(params.max_orders)]
+    offsets = _offsets(params.max_orders)
     for side in (Side.BUY, Side.SELL):
         away = -side.sign
         size = _size(state, params, side, mid - half)
         if isinstance(size, str):
             silent.append((side, size))
             continue
-        for level, offset in enumerate(offsets):
-            why = [("mid", mid), ("half spread", away * half)]
-            if level:
-                why.append((f"level {level}", away * offset))
-            quotes.append(Quote(side, level, mid + away * (half + offset), size, tuple(why)))
+        base = (("mid", mid), ("half spread", away * half))
+        quotes.append(Quote(side, 0, mid + away * half, size, base))
+        for level, name, ticks_out in offsets:
+            out = away * ticks_out * tick
+            quotes.append(Quote(side, level, mid + away * half + out, size, (*base, (name, out))))
     return Targets(tuple(quotes), tuple(silent))
+
+
+@lru_cache
+def _offsets(orders: int) -> tuple[tuple[int, str, float], ...]:
+    """(level, name of its term, ticks further out) of every level but the first."""
+    return tuple((level, f"level {level}", 1.5 * level**1.5) for level in range(1, orders))
 
 
 def _size(state: State, params: StandardParams, side: Side, bid: float) -> float | str:
