@@ -505,6 +505,13 @@ class FakeOkx:
             raise No("51121", "Order quantity must be a multiple of the lot size.")
         if sz <= order.done:
             return order, self._end(account, order, "1")
+        theirs = market.asks if order.side == "buy" else market.bids
+        if (
+            px != order.px
+            and order.kind == "post_only"
+            and any(at <= px if order.side == "buy" else at >= px for at in theirs)
+        ):
+            raise No("51511", "Modification failed as the price did not meet the requirement for Post-only.")
         asset, was = self._needs(market, order.side, order.px, order.left)
         _, now = self._needs(market, order.side, px, sz - order.done)
         if account.free.get(asset, D(0)) < now - was:
@@ -515,9 +522,6 @@ class FakeOkx:
         order.px, order.sz, order.changed_ms = px, sz, self.now_ms()
         if keeps:
             return order, [self._row(order) | {"amendResult": "0"}]
-        theirs = market.asks if order.side == "buy" else market.bids
-        if order.kind == "post_only" and any(at <= px if order.side == "buy" else at >= px for at in theirs):
-            return order, self._end(account, order, "31")
         order.ahead = (market.bids if order.side == "buy" else market.asks).get(px, D(0))
         return order, [self._row(order) | {"amendResult": "0"}]
 

@@ -5,8 +5,9 @@
     exchange.connect(listener)
 
 `public` reads market data (pure); `venue` is the `Exchange` with `AccountReads`; `session` the order thread,
-`http_orders` its way out over HTTP, `account` what both share and the reads, `requests` and `messages` the
-pure translations, `errors` the table of codes, `keys` signs, `endpoints` are the addresses.
+`http_orders` its way out over HTTP, `account` what both share, `reads` what an account tells, `requests`
+and `messages` the pure translations, `errors` the table of codes, `keys` signs, `endpoints` are the
+addresses.
 
 Written from the API's documents as of 2026-07. Not verified against the venue, and so said or set here:
 whether the first snapshot of a book is still pushed (either way is taken, `public.Continuity`); WebSocket

@@ -1,9 +1,8 @@
-"""One account at OKX, of one product (spot, or swaps and futures): what its order path and its reads
-share, and the reads themselves.
+"""One account at OKX, of one product (spot, or swaps and futures): what its order path and its reads share.
 
-Hides: the clock offset, the budget of the rate limits, client ids in the venue's form, the account's modes,
-paging. Must not know: threads (it is safe from any), the WebSocket, engines. Called by `venue`, `session` and
-`http_orders`.
+Hides: the clock offset, the budget of the rate limits, client ids in the venue's form, the account's
+modes, the markets, signing and checking over HTTP. Must not know: threads (it is safe from any), the
+WebSocket, engines. Called by `session`, `http_orders` and, grown by the reads, by `venue`.
 """
 
 from __future__ import annotations
@@ -27,9 +26,8 @@ from api.errors import (
     RateLimited,
     Rejected,
     Unavailable,
-    UnknownOrder,
 )
-from api.exchange import AccountMode, FeeRates, FundingPayment, KeyRights, Listener
+from api.exchange import FeeRates, Listener
 from api.runtime import ClockLike
 from api.types import (
     Amend,
@@ -39,13 +37,10 @@ from api.types import (
     Cancel,
     Command,
     Event,
-    Fill,
     Instrument,
     InstrumentId,
-    OrderReport,
     Outcome,
     Place,
-    Position,
     Request,
 )
 from api.venues.okx import messages as say
@@ -56,11 +51,12 @@ from api.venues.okx.errors import (
     ACCOUNT_LIMIT,
     BAD_MARKETS,
     EXPIRED_STAMP,
+    LATE,
     OUTCOMES,
     error_of,
 )
 from api.venues.okx.keys import OkxKey
-from api.venues.okx.public import INST_TYPES, MS, SPOT, Market, Symbols
+from api.venues.okx.public import INST_TYPES, MS, Market, Symbols
 from api.venues.okx.signed_http import SignedLine, SignedLines
 from api.wire import Answer
 from api.wire_http import Proxy
@@ -71,11 +67,6 @@ T = TypeVar("T")
 Told: TypeAlias = list[say.Item] | ExchangeError
 
 WINDOW_NS = 2_000_000_000
-PAGE = 100
-MOST_PAGES = 500  # of one history; a longer one is refused rather than cut
-DAY_MS = 24 * 3600 * 1000
-RECENT_FILLS_MS = 3 * DAY_MS - 3600 * 1000  # `/trade/fills` reaches back three days
-RECENT_BILLS_MS = 7 * DAY_MS - 3600 * 1000
 KEPT = 50_000  # client ids and resting orders that are remembered
 RELOAD_S = 60.0  # an unknown market makes the list be read again at most this often
 CLOCK_OLD_S = 300.0  # an offset older than this is replaced by any new one
@@ -189,6 +180,7 @@ class Account:
         self.stp_mismatches = 0
         self.duplicates = 0
         self.is_stale = False
+        self.is_clock_doubtful = False
         self.listener: Listener | None = None
         self.mode: say.Mode | None = None
         self.symbols = Symbols(())
@@ -199,10 +191,10 @@ class Account:
         self._offset_at = 0.0
         self._used: OrderedDict[str, None] = OrderedDict()
         self._rests: OrderedDict[str, tuple[int, int]] = OrderedDict()
-        self._balances: dict[str, Balance] = {}
+        self.balances: dict[str, Balance] = {}
         self._loaded_at: float | None = None
         self._load = threading.Lock()
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._use_pools()
         self.lines = SignedLines(
             where.rest,
@@ -237,7 +229,9 @@ class Account:
             raise Unavailable("OKX did not tell its time")
         server_ms, now = rows[0].ts, time.monotonic()
         is_slow = heard_ns - sent_ns > CLOCK_RTT_S * 1e9
-        if self.offset_ns is None or not is_slow or now - self._offset_at >= CLOCK_OLD_S:
+        is_needed = self.offset_ns is None or self.is_clock_doubtful
+        self.is_clock_doubtful = False
+        if is_needed or not is_slow or now - self._offset_at >= CLOCK_OLD_S:
             self.offset_ns = server_ms * MS + MS // 2 - (sent_ns + heard_ns) // 2
             self._offset_at = now
         return server_ms * MS
@@ -294,7 +288,7 @@ class Account:
         second time after the first order ended; the contract of `api.exchange` says that nobody may.
         Raises Rejected.
         """
-        with self._lock:
+        with self.lock:
             if client_id in self._used:
                 self.duplicates += 1
                 raise Rejected("duplicate client id: it was used for another order")
@@ -312,7 +306,7 @@ class Account:
 
     def release(self, client_id: str) -> None:
         """Nothing came of it: the id may be used again."""
-        with self._lock:
+        with self.lock:
             self._used.pop(client_id, None)
 
     # ------------------------------------------------------------------ writes
@@ -333,7 +327,7 @@ class Account:
         theirs = ask.theirs_of(command.client_id)
         if isinstance(command, Cancel):
             return ask.cancel(command, terms, theirs)
-        with self._lock:
+        with self.lock:
             rests = self._rests.get(command.client_id)
         return ask.amend(command, terms, theirs, rests)
 
@@ -412,13 +406,13 @@ class Account:
         told = [say.balance_of(row, level) for account in accounts for row in account.details]
         if not told:
             return None
-        with self._lock:
-            self._balances.update((balance.asset, balance) for balance in told)
-            balances = tuple(self._balances.values())
+        with self.lock:
+            self.balances.update((balance.asset, balance) for balance in told)
+            balances = tuple(self.balances.values())
         return BalancesHeard(at_ns, self.venue, self.name, balances)
 
     def note_rest(self, client_id: str, ticks: int, lots: int) -> None:
-        with self._lock:
+        with self.lock:
             self._rests[client_id] = (ticks, lots)
             if len(self._rests) > KEPT:
                 self._rests.popitem(last=False)
@@ -426,7 +420,7 @@ class Account:
     def _note_row(self, row: say.OrderRow, market: Market, client_id: str) -> None:
         status = say.status_of(row)
         if status is None or status.is_final:
-            with self._lock:
+            with self.lock:
                 self._rests.pop(client_id, None)
         elif row.px:
             instrument, side = market.instrument, say.SIDES[row.side]
@@ -468,11 +462,11 @@ class Account:
         return terms
 
     def _load_markets(self) -> None:
-        mode = say.mode_of(self._config())
+        mode = say.mode_of(self.config())
         listed: list[Market] = []
         for inst_type in INST_TYPES[self.venue]:
             rows = self._public("instruments", "/api/v5/public/instruments", {"instType": inst_type})
-            groups, flat = self._fees({"instType": inst_type})
+            groups, flat = self.fees({"instType": inst_type})
             known = [*groups.values(), *([flat] if flat is not None else [])]
             if not known:
                 raise Unavailable(f"OKX names no fee rates for {inst_type}")
@@ -502,14 +496,14 @@ class Account:
             return "cross" if level in say.MARGIN_MODES else "cash"
         return "" if level == "1" else self.settings.margin_mode
 
-    def _config(self) -> say.ConfigRow:
-        rows = self._signed("config", "/api/v5/account/config", {}, say.decode_configs)
+    def config(self) -> say.ConfigRow:
+        rows = self.signed("config", "/api/v5/account/config", {}, say.decode_configs)
         if len(rows) != 1:
             raise Unavailable("OKX did not tell how the account is set up")
         return rows[0]
 
-    def _fees(self, params: Mapping[str, str]) -> tuple[dict[str, FeeRates], FeeRates | None]:
-        rows = self._signed("trade-fee", "/api/v5/account/trade-fee", params, say.decode_fees)
+    def fees(self, params: Mapping[str, str]) -> tuple[dict[str, FeeRates], FeeRates | None]:
+        rows = self.signed("trade-fee", "/api/v5/account/trade-fee", params, say.decode_fees)
         groups: dict[str, FeeRates] = {}
         flat: FeeRates | None = None
         try:
@@ -520,160 +514,6 @@ class Account:
             raise Unavailable("OKX tells fee rates that are no numbers") from None
         return groups, flat
 
-    # ------------------------------------------------------------------ reads
-
-    def fetch_balances(self) -> tuple[Balance, ...]:
-        self.need_markets()
-        rows = self._signed("balance", "/api/v5/account/balance", {}, say.decode_accounts)
-        level = self.mode.level if self.mode is not None else ""
-        try:
-            balances = tuple(say.balance_of(row, level) for account in rows for row in account.details)
-        except say.UNREADABLE:
-            raise Unavailable("OKX tells a balance that is no number") from None
-        with self._lock:
-            self._balances = {balance.asset: balance for balance in balances}
-        return balances
-
-    def fetch_rows(self, instrument: InstrumentId | None) -> list[tuple[say.OrderRow, Market]]:
-        """Every open order of this product, all pages."""
-        self.need_markets()
-        params: dict[str, str | int] = {"limit": PAGE}
-        if instrument is not None:
-            params["instId"] = self.terms(instrument).name[0]
-        found: dict[str, say.OrderRow] = {}
-        for _ in range(MOST_PAGES):
-            rows = self._signed("orders-pending", "/api/v5/trade/orders-pending", params, say.decode_orders)
-            found.update((row.ordId, row) for row in rows)
-            if len(rows) < PAGE:
-                break
-            params["after"] = rows[-1].ordId
-        else:
-            raise Unavailable("OKX lists more open orders than can be")
-        known = ((row, self.symbols.called(row.instId)) for row in found.values())
-        return [(row, market) for row, market in known if market is not None]
-
-    def fetch_open(self, instrument: InstrumentId | None) -> tuple[OrderReport, ...]:
-        reports = []
-        for row, market in self.fetch_rows(instrument):
-            report = self._report(row, market)
-            if report.ticks:
-                self.note_rest(report.client_id, report.ticks, report.lots)
-            reports.append(report)
-        return tuple(reports)
-
-    def fetch_order(self, instrument: InstrumentId, client_id: str) -> OrderReport:
-        """Raises UnknownOrder; also for an order that ended unfilled more than about two hours ago."""
-        terms = self.terms(instrument)
-        params = {"instId": terms.name[0], "clOrdId": ask.theirs_of(client_id)}
-        rows = self._signed("order", "/api/v5/trade/order", params, say.decode_orders)
-        if not rows:
-            raise UnknownOrder("OKX shows no order of this client id")
-        return self._report(rows[0], terms.market)
-
-    def fetch_fills(self, instrument: InstrumentId, since_ns: int) -> tuple[Fill, ...]:
-        """Of the last three months, which is what OKX keeps; all pages."""
-        terms = self.terms(instrument)
-        since_ms = max(0, since_ns // MS)
-        is_recent = self.stamp_ms() - since_ms < RECENT_FILLS_MS
-        pool = "fills" if is_recent else "fills-history"
-        params: dict[str, str | int] = {"instType": terms.market.inst_type, "instId": terms.name[0]}
-        if terms.market.inst_type == "SPOT":
-            del params["instType"]  # a spot order in a margin account counts as MARGIN
-            if not is_recent:
-                params["instType"] = "MARGIN" if terms.trade_mode == "cross" else "SPOT"
-        params |= {"begin": max(0, since_ms - 1000), "limit": PAGE}
-        found: dict[str, say.FillRow] = {}
-        for _ in range(MOST_PAGES):
-            rows = self._signed(pool, f"/api/v5/trade/{pool}", params, say.decode_fills)
-            found.update((row.billId, row) for row in rows)
-            if len(rows) < PAGE:
-                break
-            params["after"] = rows[-1].billId
-        else:
-            raise Unavailable("OKX lists more fills than can be read at once")
-        try:
-            fills = [
-                say.fill_of(row, terms.market.instrument, self.name, self.ours(row.clOrdId))
-                for row in found.values()
-            ]
-        except say.UNREADABLE:
-            raise Unavailable("OKX lists a fill that cannot be read") from None
-        unique = {fill.trade_id: fill for fill in fills if fill.venue_ns >= since_ns}
-        order = {say.trade_key(row.tradeId, row.ordId): _bill(row.billId) for row in found.values()}
-        return tuple(sorted(unique.values(), key=lambda fill: (fill.venue_ns, order[fill.trade_id])))
-
-    def fetch_positions(self) -> tuple[Position, ...]:
-        """In hedge mode a long and a short one of the same market are two."""
-        if self.venue == SPOT:
-            return ()
-        self.need_markets()
-        rows = self._signed("positions", "/api/v5/account/positions", {}, say.decode_positions)
-        positions = []
-        for row in rows:
-            market = self.symbols.called(row.instId)
-            if market is None:
-                continue
-            try:
-                position = say.position_of(row, market.instrument)
-            except say.UNREADABLE:
-                raise Unavailable("OKX tells a position that is no number") from None
-            if position is not None:
-                positions.append(position)
-        return tuple(positions)
-
-    def fetch_fee_rates(self, instrument: InstrumentId) -> FeeRates:
-        market = self.terms(instrument).market
-        params = {"instType": market.inst_type}
-        if market.group:
-            params["groupId"] = market.group
-        elif market.inst_type == "SPOT":
-            params["instId"] = market.instrument.venue_symbol
-        elif market.family:
-            params["instFamily"] = market.family
-        groups, flat = self._fees(params)
-        found = groups.get(market.group) or (next(iter(groups.values())) if len(groups) == 1 else flat)
-        if found is None:
-            raise Unavailable(f"OKX names no fee rates for {market.instrument.symbol}")
-        return found
-
-    def fetch_funding(self, instrument: InstrumentId, since_ns: int) -> tuple[FundingPayment, ...]:
-        """Of the last three months; funding bills are told by their sub-type (173 paid, 174 received)."""
-        terms = self.terms(instrument)
-        if terms.market.inst_type != "SWAP":
-            return ()
-        since_ms = max(0, since_ns // MS)
-        pool = "bills" if self.stamp_ms() - since_ms < RECENT_BILLS_MS else "bills-archive"
-        params: dict[str, str | int] = {"instType": "SWAP", "begin": since_ms, "limit": PAGE}
-        found: dict[str, say.BillRow] = {}
-        for _ in range(MOST_PAGES):
-            rows = self._signed(pool, f"/api/v5/account/{pool}", params, say.decode_bills)
-            found.update((row.billId, row) for row in rows)
-            if len(rows) < PAGE:
-                break
-            params["after"] = rows[-1].billId
-        else:
-            raise Unavailable("OKX lists more bills than can be read at once")
-        symbol = terms.name[0]
-        rows = [row for row in found.values() if row.instId == symbol and row.subType in say.FUNDING]
-        try:
-            payments = [say.funding_of(row, instrument) for row in rows]
-        except say.UNREADABLE:
-            raise Unavailable("OKX lists a bill that cannot be read") from None
-        kept = (payment for payment in payments if payment.venue_ns >= since_ns)
-        return tuple(sorted(kept, key=lambda p: (p.venue_ns, _bill(p.payment_id))))
-
-    def fetch_key_rights(self) -> KeyRights:
-        return say.rights_of(self._config())
-
-    def fetch_account_mode(self) -> AccountMode:
-        return say.account_mode_of(self._config())
-
-    def _report(self, row: say.OrderRow, market: Market) -> OrderReport:
-        try:
-            return say.report_of(row, market.instrument, self.ours(row.clOrdId), self.clock.now_ns())
-        except say.UNREADABLE as error:
-            raise Unavailable(f"OKX shows an order that we cannot read: {error}") from None
-
     # ------------------------------------------------------------------ asking over HTTP
 
     def _public(self, pool: str, path: str, params: Mapping[str, str]) -> list[public.Listing]:
@@ -682,7 +522,7 @@ class Account:
         answer = self._asked(self.lines, {}, f"{path}?{urlencode(params)}", costs)
         return self._read(answer, pool, public.decode_listings)
 
-    def _signed(
+    def signed(
         self, pool: str, path: str, params: Mapping[str, str | int], decode: Callable[[msgspec.Raw], T]
     ) -> T:
         """A signed read; when the venue found our clock wrong, it is measured and the read repeated once."""
@@ -791,6 +631,8 @@ class Account:
         """
         if code in BAD_MARKETS:
             self.is_stale = True
+        if code in LATE:
+            self.is_clock_doubtful = True
         error = error_of(status, code, text, is_write=is_write, retry_after_s=wait_s)
         if isinstance(error, RateLimited):
             now_ns = self.venue_ns()
@@ -826,7 +668,7 @@ class Account:
 
     def _pool_for(self, venue_symbol: str) -> None:
         if venue_symbol not in self._pooled:
-            with self._lock:
+            with self.lock:
                 self._pooled.add(venue_symbol)
             self._use_pools()
 
@@ -850,8 +692,3 @@ def request_of(command: Command) -> Request:
     if isinstance(command, Place):
         return Request.PLACE
     return Request.CANCEL if isinstance(command, Cancel) else Request.AMEND
-
-
-def _bill(number: str) -> int:
-    """Bill ids rise; one that is no number sorts first."""
-    return int(number) if number.isascii() and number.isdigit() else 0

@@ -31,6 +31,7 @@ BACK_OFF_S = 2.0  # OKX counts in windows of two seconds and names no time to wa
 FIREWALL_S = 30.0  # after a 403 that is not their JSON: their firewall counts over minutes
 EXPIRED_STAMP = frozenset({"50102", "50112", "60004", "60006"})
 """Our clock was found wrong; nothing was executed."""
+LATE = frozenset({"50036", "50037"})  # past its own deadline: slow, or our clock is wrong
 NEEDS_LOGIN = "60011"
 ACCOUNT_LIMIT = "50061"  # new orders and amendments of the whole account
 BAD_MARKETS = frozenset({"51020", "51121", "51001", "51000", "60013"})

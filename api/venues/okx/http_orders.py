@@ -9,6 +9,7 @@ the clock, which keeps its connection warm. Called by `session` and `venue`.
 from __future__ import annotations
 
 import logging
+import time
 import zlib
 
 from api.errors import ExchangeError, Unavailable
@@ -19,6 +20,7 @@ from api.venues.okx.signed_http import SignedLine
 log = logging.getLogger("makerdeck.okx")
 
 TURN_S = 0.25  # longest a worker waits before it looks whether it shall stop
+AGAIN_S = 0.5  # between measurements while the clock is in doubt
 WARM_EVERY_S = 25.0  # an idle order connection is used this often (for the time), so that it stays open
 
 
@@ -87,19 +89,19 @@ class HttpOrders:
             answer_s=settings.answer_s,
             proxy=account.proxy,
         )
-        every_s = WARM_EVERY_S if self._is_main else settings.clock_every_s
-        idle_s = every_s if self._is_main else 0.0  # warm it at once
+        used_at = looked_at = 0.0  # look, and with it warm the connection, at once
         try:
             while not service.stopping:
-                job = inbox.get(TURN_S if idle_s < every_s else 0.0)
+                job = inbox.get(TURN_S if looked_at else 0.0)
                 service.beat()
+                now = time.monotonic()
                 if job is not None:
                     account.finish(job, self._sent(line, job))
-                    idle_s = 0.0 if self._is_main else idle_s
-                    continue
-                idle_s += TURN_S
-                if idle_s >= every_s and (self._is_main or number == 0):
-                    idle_s = 0.0
+                    used_at = now
+                is_cold = self._is_main and now - max(used_at, looked_at) >= WARM_EVERY_S
+                every_s = AGAIN_S if account.is_clock_doubtful else settings.clock_every_s
+                if is_cold or (number == 0 and now - looked_at >= every_s):
+                    looked_at = now
                     self._look_after(line)
         finally:
             line.close()

@@ -311,7 +311,8 @@ class OrderSession:
             self._refused(conn, frame)
         elif event == "notice":
             log.warning("account=%s OKX says %s: %s", self._account.name, frame.code, frame.msg[:200])
-            self._renew("OKX announced the end of the connection")
+            if conn is self._current:
+                self._renew("OKX announced the end of the connection")
 
     def _refused(self, conn: _Conn, frame: say.Frame) -> None:
         """Login or a subscription was refused, or a message of ours not understood."""

@@ -34,13 +34,14 @@ from api.types import (
     Position,
 )
 from api.venues.okx import requests as ask
-from api.venues.okx.account import DEAD_MAN_S, Account, Job, Settings
+from api.venues.okx.account import DEAD_MAN_S, Job, Settings
 from api.venues.okx.endpoints import Endpoints, endpoints
 from api.venues.okx.errors import error_of
 from api.venues.okx.http_orders import HttpOrders
 from api.venues.okx.keys import OkxKey
 from api.venues.okx.messages import UNREADABLE, decode_items
 from api.venues.okx.public import INST_TYPES
+from api.venues.okx.reads import ReadAccount
 from api.venues.okx.session import OrderSession
 from api.wire_http import Proxy
 
@@ -92,7 +93,7 @@ class OkxTrading:
             raise BadInput("venue", f"OKX is {' or '.join(INST_TYPES)}; not {venue!r}")
         self.env = env
         self.settings = settings or Settings()
-        self._account = Account(
+        self._account = ReadAccount(
             venue,
             key,
             where or endpoints(env),
