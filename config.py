@@ -23,7 +23,7 @@ import os
 import re
 import tempfile
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -370,6 +370,17 @@ def load(argv: Sequence[str], environ: Mapping[str, str], *, beside: Path) -> Se
         ConfigErrors: every mistake found. (`--help` prints and raises SystemExit(0).)
     """
     return _Loading(argv, environ, beside).settings()
+
+
+def dotenv(beside: Path, names: Collection[str]) -> dict[str, str]:
+    """Those of `names` that the `.env` beside run.py sets: for the key store, which reads keys under names that
+    are no settings. What is wrong with the file is said by `load`.
+    """
+    try:
+        with (beside / ".env").open(encoding="utf-8") as lines:
+            return {b.key: b.value for b in parse_stream(lines) if b.key in names and b.value}  # type: ignore[misc]
+    except (OSError, UnicodeDecodeError):
+        return {}
 
 
 def check_data_dir(path: Path) -> str | None:

@@ -518,7 +518,10 @@ def _key_tools(settings: config.Settings) -> KeyTools:
     """The key store of this data directory, and what asks venues about keys; no desk is needed for it."""
     from cli.keys import KeyTools
 
-    return KeyTools(lambda ask: _key_store(settings, KEY_ENVIRON, ask))
+    from api.keys import VARIABLES
+
+    environ = {**config.dotenv(BESIDE, VARIABLES), **KEY_ENVIRON}
+    return KeyTools(lambda ask: _key_store(settings, environ, ask))
 
 
 def _key_store(
