@@ -373,8 +373,8 @@ def load(argv: Sequence[str], environ: Mapping[str, str], *, beside: Path) -> Se
 
 
 def dotenv(beside: Path, names: Collection[str]) -> dict[str, str]:
-    """Those of `names` that the `.env` beside run.py sets: for the key store, which reads keys under names that
-    are no settings. What is wrong with the file is said by `load`.
+    """Those of `names` that the `.env` beside run.py sets: for the key store, whose names are no settings.
+    What is wrong with the file is said by `load`.
     """
     try:
         with (beside / ".env").open(encoding="utf-8") as lines:

@@ -516,9 +516,8 @@ def _terminal(settings: config.Settings) -> int:
 
 def _key_tools(settings: config.Settings) -> KeyTools:
     """The key store of this data directory, and what asks venues about keys; no desk is needed for it."""
-    from cli.keys import KeyTools
-
     from api.keys import VARIABLES
+    from cli.keys import KeyTools
 
     environ = {**config.dotenv(BESIDE, VARIABLES), **KEY_ENVIRON}
     return KeyTools(lambda ask: _key_store(settings, environ, ask))
