@@ -183,6 +183,12 @@ def _supervise(settings: config.Settings) -> int:
     from web.port import free_port
 
     _check_market(settings)
+    if settings.redis_url is not None:
+        from quote.bus import open_bus
+
+        open_bus(
+            settings.redis_url.reveal(), "mk:probe:"
+        ).close()  # before anything is made
     settings = open_data_dir(settings)
     with lock_data_dir(settings.data_dir):
         _warn_of_unused(settings)
@@ -193,11 +199,6 @@ def _supervise(settings: config.Settings) -> int:
         settings = dataclasses.replace(settings, port=free_port(settings.host, settings.port))
         token = secrets.token_urlsafe(24)
         if settings.redis_url is not None:
-            from quote.bus import open_bus
-
-            open_bus(
-                settings.redis_url.reveal(), "mk:probe:"
-            ).close()  # one clear message, before anything starts
             return _Supervisor(settings, token, settings.redis_url.reveal(), None).run()
         redis = start_redis()
         if redis is None:
