@@ -46,7 +46,7 @@ from api.venues.backpack.signing import key_from_seed
 from api.venues.backpack.venue import connect
 from api.venues.paper.faults import Fault
 from tests.conformance.market import BTC
-from tests.conformance.rigs import ANSWER_S, BALANCES, Levels, poll
+from tests.conformance.rigs import ANSWER_S, BALANCES, Levels, all_of, poll
 from tests.venues.fake_backpack import FakeBackpack, Symbol
 
 OURS = InstrumentId.of("backpack_spot", "BTC-USDT")
@@ -185,7 +185,10 @@ class BackpackRig:
         self.fake.book(SYMBOL, _side(bids), _side(asks))
 
     def trade(self, side: Side, ticks: int, lots: int) -> None:
+        """Waits a moment for the balances: there is no stream of them, they are read after an event."""
+        before = len(all_of(self.heard, BalancesHeard))
         self.fake.trade(SYMBOL, "Bid" if side is Side.BUY else "Ask", _price(ticks), _size(lots))
+        poll(lambda: len(all_of(self.heard, BalancesHeard)) > before, 0.05)
 
     def fault(self, fault: Fault, n: int = 1, *, on: Request | None = None) -> None:
         fake, call = self.fake, CALLS[on or Request.PLACE]

@@ -47,7 +47,7 @@ from api.types import (
 )
 from api.venues.backpack import messages as say
 from api.venues.backpack import requests as ask
-from api.venues.backpack.errors import OUTCOMES, letters, refusal_of
+from api.venues.backpack.errors import OUTCOMES, REASONS, letters, refusal_of
 from api.venues.backpack.login import Login
 from api.venues.backpack.names import MARKET_TYPE, VENUE_OF, Product
 from api.venues.backpack.public import Market, Markets, decode_markets
@@ -262,7 +262,7 @@ class Account:
         kind = refusal_of(reason)
         if kind is not None:
             return kind(f"Backpack: expired at once ({reason})", code=reason)
-        if is_taker:
+        if is_taker or letters(reason) in REASONS:
             return None
         if command.post_only:
             return WouldCross("Backpack: a post-only order expired at once, for a reason it did not tell")

@@ -84,7 +84,6 @@ REASONS: dict[str, Kind | None] = {
     # Refused as it came: the order never rested.
     "postonlytaker": WouldCross,
     "postonlymode": Rejected,
-    "selftradeprevention": SelfMatch,
     "insufficientfunds": InsufficientFunds,
     "insufficientmargin": InsufficientFunds,
     "insufficientborrowablequantity": InsufficientFunds,
@@ -106,6 +105,7 @@ REASONS: dict[str, Kind | None] = {
     "immediateorcancel": None,
     "fillorkill": None,
     "insufficientliquidity": None,
+    "selftradeprevention": None,  # the taker's end, or the maker's, by the mode
     "liquidation": None,
     "unknown": None,
 }
@@ -138,6 +138,13 @@ def kind_of(code: str, text: str) -> tuple[Kind | None, str]:
         if _TAKES.search(text):
             return WouldCross, code
     return CODES.get(code), code
+
+
+def told(reason: str | None) -> str:
+    """A reason as we tell it: theirs, but for self-trade prevention, which every venue calls otherwise."""
+    if not reason:
+        return ""
+    return "self-trade prevention" if letters(reason) == "selftradeprevention" else reason
 
 
 def refusal_of(reason: str) -> Kind | None:

@@ -17,6 +17,7 @@ import msgspec
 
 from api.exchange import FundingPayment
 from api.types import Fill, Instrument, InstrumentId, OrderReport, Position, Side, Status
+from api.venues.backpack.errors import told
 from api.venues.backpack.public import UNREADABLE, US, iso_ns
 
 __all__ = ["UNREADABLE"]
@@ -252,7 +253,7 @@ def report_of(row: OrderRow, instrument: Instrument, client_id: str) -> OrderRep
         None if filled is None else instrument.lots(filled),
         row.id,
         row.created_ns,
-        row.expiryReason or "",
+        told(row.expiryReason),
     )
 
 
@@ -327,7 +328,7 @@ def report_heard(
         None if update.z is None else instrument.lots(update.z),
         update.i,
         update.T * US,
-        update.R or "",
+        told(update.R),
     )
 
 
