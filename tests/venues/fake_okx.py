@@ -171,6 +171,7 @@ class FakeOkx:
         self.limits: dict[str, int] = {}
         self.live_before_refusal = False
         self.pushes_first = False
+        self.pushes_snapshots = True
         self.drop_pushes = 0
         self.repeat_pushes = 0
         self.hold_pushes: list[tuple[FakeAccount, str, list[Any]]] | None = None
@@ -212,9 +213,10 @@ class FakeOkx:
         is."""
         with self.lock:
             market = self.markets[inst_id]
+            was = (dict(market.bids), dict(market.asks))
             market.bids = {D(p): D(q) for p, q in bids.items()}
             market.asks = {D(p): D(q) for p, q in asks.items()}
-            market.seq += 1
+            self._push_book(market, *was)
             for account in self.accounts.values():
                 for order in account.open(market):
                     side = market.bids if order.side == "buy" else market.asks
@@ -224,6 +226,10 @@ class FakeOkx:
         """A stranger takes up to `qty` at `price` or better for him."""
         with self.lock:
             market, limit, left = self.markets[inst_id], D(price), D(qty)
+            self._trade_ids += 1
+            row = {"instId": inst_id, "tradeId": str(self._trade_ids), "px": price, "sz": qty, "side": side}
+            row |= {"ts": str(self.now_ms()), "count": "1"}
+            self._push_public("trades", inst_id, [row])
             ours = "sell" if side == "buy" else "buy"
             resting = [
                 (order, account)
@@ -243,6 +249,33 @@ class FakeOkx:
                 if part > 0:
                     left -= part
                     self._push_all(account, self._fill(account, order, order.px, part, "M"))
+
+    def heartbeat(self, inst_id: str) -> None:
+        """What a quiet book says once a minute."""
+        market = self.markets[inst_id]
+        row = {"asks": [], "bids": [], "ts": str(self.now_ms()), "checksum": 0}
+        row |= {"seqId": market.seq, "prevSeqId": market.seq}
+        self._push_public("books", inst_id, [row], action="update")
+
+    def _push_book(self, market: Market, bids: dict[Decimal, Decimal], asks: dict[Decimal, Decimal]) -> None:
+        def changes(old: dict[Decimal, Decimal], new: dict[Decimal, Decimal]) -> list[list[str]]:
+            return [
+                [text(p), text(new.get(p, D(0))), "0", "1"] for p in {*old, *new} if old.get(p) != new.get(p)
+            ]
+
+        previous, market.seq = market.seq, market.seq + 3
+        row = {"asks": changes(asks, market.asks), "bids": changes(bids, market.bids), "checksum": 0}
+        row |= {"ts": str(self.now_ms()), "seqId": market.seq, "prevSeqId": previous}
+        self._push_public("books", market.inst_id, [row], action="update")
+        depth = self.depth(market)
+        touch = {"asks": depth["asks"][:1], "bids": depth["bids"][:1], "ts": depth["ts"], "seqId": market.seq}
+        self._push_public("bbo-tbt", market.inst_id, [touch])
+
+    def _push_public(self, channel: str, inst_id: str, rows: list[Any], **more: str) -> None:
+        message = {"arg": {"channel": channel, "instId": inst_id}, **more, "data": rows}
+        for ws in self._sockets():
+            if f"{channel} {inst_id}" in ws.channels:
+                ws.send_json(message)
 
     def fund(self, account: FakeAccount, inst_id: str, amount: str) -> None:
         """A funding payment; `amount` as OKX tells it, paid is negative."""
@@ -1125,14 +1158,16 @@ class _WebSocket(_Connection):
         if private and self.account is None:
             self._error("60011", "Please log in")
             return
-        if private != (self.which == "private") or channel == fake.refuse_subscriptions:
+        wanted = "private" if private else ("business" if channel.startswith("candle") else "public")
+        if wanted != self.which or channel == fake.refuse_subscriptions:
             self._error("60018", f"Wrong URL or {channel} doesn't exist.")
             return
         self.send_json({"event": op, "arg": arg, "connId": "a4d3ae55"})
+        name = channel if private else f"{channel} {arg.get('instId', '')}"
         if op == "unsubscribe":
-            self.channels.discard(channel)
+            self.channels.discard(name)
             return
-        self.channels.add(channel)
+        self.channels.add(name)
         if channel == "account":
             assert self.account is not None
             row = {"eventType": "snapshot", "curPage": 1, "lastPage": True}
@@ -1140,7 +1175,7 @@ class _WebSocket(_Connection):
             self.send_json(
                 {"event": "channel-conn-count", "channel": channel, "connCount": "1", "connId": "a"}
             )
-        if channel == "books":
+        if channel == "books" and fake.pushes_snapshots:
             row = fake.depth(fake.markets[arg["instId"]]) | {"checksum": 0, "prevSeqId": -1}
             self.send_json({"arg": arg, "action": "snapshot", "data": [row]})
 

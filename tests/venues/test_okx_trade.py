@@ -38,6 +38,10 @@ from api.types import (
     Tif,
 )
 from api.venues import okx
+from api.venues.okx import public
+from api.venues.okx.public import Verdict
+from api.wire_http import HttpLine
+from api.wire_ws import SocketLine
 from tests.venues.fake_okx import FakeAccount, FakeOkx, Market
 
 D = Decimal
@@ -713,6 +717,50 @@ def test_an_unknown_market_and_a_market_that_rests_are_refused(seat: Seat) -> No
     seat.place("md2")
     assert seat.answer("md2").outcome is Outcome.REJECTED
     assert seat.venue.fetch_instruments() == ()
+
+
+# ---------------------------------------------------------------------------------- the public socket
+
+
+@pytest.mark.parametrize("is_pushed", [True, False])
+def test_a_book_is_followed_from_a_pushed_or_a_read_snapshot(
+    make: Callable[..., Seat], is_pushed: bool
+) -> None:
+    seat = make()
+    where = okx.on_this_machine(seat.fake.rest, seat.fake.socket)
+    seat.fake.pushes_snapshots = is_pushed
+    line, http = SocketLine(where.public, where.hosts), HttpLine(where.rest, where.hosts)
+    said: list[public.Message] = []
+
+    def heard() -> list[public.Message]:
+        for raw in line.read():
+            said.extend(public.decode(raw))
+        return said
+
+    for message in public.subscriptions(public.public_args(["BTC-USDT"])):
+        line.send_text(message)
+    seat.wait(lambda: len(heard()) >= 3 + is_pushed)
+    rule = public.Continuity()
+    if is_pushed:
+        (snapshot,) = [m for m in said if isinstance(m, public.DepthSnapshot)]
+    else:
+        seat.fake.book("BTC-USDT", {"99": "1"}, ASKS)  # heard, and already in the one that is read
+        answer = http.ask("GET", public.snapshot_path("BTC-USDT"), is_write=False)
+        snapshot = public.snapshot_of("BTC-USDT", answer.body)
+    assert rule.start(snapshot, is_pushed=is_pushed) is Verdict.APPLY
+    seat.fake.book("BTC-USDT", BIDS, ASKS)
+    seat.fake.heartbeat("BTC-USDT")
+    seat.fake.trade("BTC-USDT", "sell", "99.9", "0.1")
+    seat.wait(lambda: any(isinstance(m, public.PublicTrade) for m in heard()))
+    verdicts = [rule.feed(m) for m in said if isinstance(m, public.DepthDiff)]
+    already_there = [] if is_pushed else [Verdict.IGNORE]
+    assert verdicts == [*already_there, Verdict.APPLY, Verdict.IGNORE]
+    assert rule.seq == seat.spot.seq
+    assert any(isinstance(m, public.Touch) for m in said)
+    line.send_text(public.PING)
+    seat.wait(lambda: public.Control("pong") in heard())
+    line.close()
+    http.close()
 
 
 # -------------------------------------------------------------------------------------------- leaving

@@ -365,6 +365,11 @@ def klines_of(venue_symbol: str, period: str, body: bytes) -> tuple[Kline, ...]:
     return tuple(kline_of(venue_symbol, PERIODS[period], row) for row in reversed(rows))
 
 
+def listings_path(inst_type: str) -> str:
+    """20 per 2 s and address; `inst_type` of `INST_TYPES`. Its `data` is for `decode_listings`."""
+    return f"/api/v5/public/instruments?{urlencode({'instType': inst_type})}"
+
+
 def snapshot_path(venue_symbol: str, depth: int = BOOK_DEPTH) -> str:
     """40 per 2 s and address."""
     return f"/api/v5/market/books?{urlencode({'instId': venue_symbol, 'sz': depth})}"
