@@ -186,9 +186,17 @@ class BackpackRig:
 
     def trade(self, side: Side, ticks: int, lots: int) -> None:
         """Waits a moment for the balances: there is no stream of them, they are read after an event."""
-        before = len(all_of(self.heard, BalancesHeard))
         self.fake.trade(SYMBOL, "Bid" if side is Side.BUY else "Ask", _price(ticks), _size(lots))
-        poll(lambda: len(all_of(self.heard, BalancesHeard)) > before, 0.05)
+        poll(self._are_balances_told, 0.5 if self._is_connected() else 0.0)
+
+    def _is_connected(self) -> bool:
+        links = all_of(self.heard, LinkChanged)
+        return bool(links) and links[-1].is_up and self.fake.subscribed > 0
+
+    def _are_balances_told(self) -> bool:
+        told = all_of(self.heard, BalancesHeard)
+        account = self.fake.accounts[_key("main")[0]]
+        return bool(told) and {b.asset: b.free for b in told[-1].balances} == account.free
 
     def fault(self, fault: Fault, n: int = 1, *, on: Request | None = None) -> None:
         fake, call = self.fake, CALLS[on or Request.PLACE]

@@ -657,6 +657,27 @@ def test_settings_that_the_venue_does_not_have_are_refused(wrong: dict[str, Any]
         Settings(**wrong)
 
 
+def test_a_line_that_was_cut_by_a_full_disk_spoils_no_other(tmp_path: Path) -> None:
+    ids = FileIds(tmp_path / "ids")
+    ids.put("a", 1)
+    inner = ids._file
+
+    class Full:
+        def write(self, data: bytes) -> int:
+            return inner.write(data[:4])
+
+    ids._file = Full()  # type: ignore[assignment]
+    with pytest.raises(OSError):
+        ids.put("b", 2)
+    assert (ids.get("b"), ids.last()) == (None, 1)
+    ids._file = inner
+    ids.put("c", 3)
+    ids.close()
+    back = FileIds(tmp_path / "ids")
+    assert (back.get("a"), back.get("b"), back.get("c"), back.dropped) == (1, None, 3, 1)
+    back.close()
+
+
 def test_memory_keeps_the_newest_ids_only() -> None:
     ids = MemoryIds(kept=2)
     for n in range(3):

@@ -887,6 +887,11 @@ def test_before_connect_nothing_can_be_sent(open_seat: Callable[..., Seat]) -> N
     seat = open_seat()
     with pytest.raises(RuntimeError):
         seat.send(seat.place("a"))
+    seat.fake.fault("lose_command", "account")
+    seat.exchange.connect(seat.heard.append)
+    seat.send(seat.place("early"))
+    assert seat.answer("early").outcome is Outcome.UNAVAILABLE  # markets are not known yet
+    seat.exchange.close()
     assert seat.exchange.fetch_open_orders() == ()  # reads need no connection
     seat.exchange.cancel_all(SPOT)  # and the emergency neither
 

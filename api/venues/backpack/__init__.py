@@ -2,9 +2,7 @@
 
 Not registered in `api.venues.VENUES` as a venue to trade on yet. To get one:
 
-    from api.venues.backpack.signing import key_from_seed
-    from api.venues.backpack.ids import FileIds
-    from api.venues.backpack.venue import connect, pair
+    from api.venues.backpack import FileIds, connect, key_from_seed, pair
 
     key = key_from_seed(public_key_b64, seed_b64)
     spot = connect(key, product="spot", ids=FileIds(path))       # one product
@@ -21,3 +19,30 @@ Not verified against the live venue, each behind a setting or said where it is u
 client id may come twice (never sent twice by us), the form of an error on the stream, that a subscription
 works when nothing is answered to it within `Settings.settle_s`.
 """
+
+from __future__ import annotations
+
+from api.venues.backpack.endpoints import ENVIRONMENTS, Endpoints, endpoints, on_this_machine
+from api.venues.backpack.ids import ClientIds, FileIds, MemoryIds
+from api.venues.backpack.login import Settings
+from api.venues.backpack.names import PERP, SPOT, Product
+from api.venues.backpack.signing import key_from_seed
+from api.venues.backpack.venue import BackpackTrading, connect, pair
+
+__all__ = [
+    "ENVIRONMENTS",
+    "PERP",
+    "SPOT",
+    "BackpackTrading",
+    "ClientIds",
+    "Endpoints",
+    "FileIds",
+    "MemoryIds",
+    "Product",
+    "Settings",
+    "connect",
+    "endpoints",
+    "key_from_seed",
+    "on_this_machine",
+    "pair",
+]

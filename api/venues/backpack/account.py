@@ -55,7 +55,8 @@ from api.venues.backpack.public import Market, Markets, decode_markets
 log = logging.getLogger("makerdeck.backpack")
 
 PAGE = 1000  # the most rows a history gives at once
-HISTORY_PAGES = 3  # an order that ended is looked for among so many pages of its market's newest ones
+HISTORY = ((0, 100), (100, PAGE), (100 + PAGE, PAGE))
+"""(offset, rows) of the newest orders of its market among which one that ended is looked for."""
 KEPT_ORDERS = 50_000  # orders whose venue id and size are remembered
 RELOAD_S = 60.0  # an unknown market makes the list be read again at most this often
 FOREIGN = "#"  # begins the client id that we give to an order which carries none of ours
@@ -96,6 +97,7 @@ class Account:
         self.foreign_markets = 0
         self.stp_mismatches = 0
         self.is_lending: bool | None = None
+        self.is_linked = False
         self.touched = threading.Event()  # balances have changed, or may have
         self._markets = Markets({}, {})
         self._loaded_at: float | None = None
@@ -142,6 +144,8 @@ class Account:
         wait_s = error.retry_after_s if isinstance(error, RateLimited) else 0.0
         if isinstance(command, Place) and isinstance(error, RateLimited | Unavailable | Unauthorized):
             with self._lock:
+                if len(self._never_arrived) >= KEPT_ORDERS:
+                    self._never_arrived.clear()  # those are refused from now on, which is safe
                 self._never_arrived.add(command.client_id)
         self.answer(command, outcome, error=type(error).__name__, reason=error.message, retry_after_s=wait_s)
 
@@ -164,6 +168,8 @@ class Account:
     def job_of(self, command: Command) -> Job:
         """Raises Rejected for what cannot be asked here, Unavailable when the id cannot be written down."""
         market = self._markets.by_id.get(command.instrument)
+        if market is None and self._loaded_at is None:
+            raise Unavailable("Backpack's markets are not loaded yet")
         if market is None:
             raise Rejected(f"{command.instrument} is not a market of {self.venue} that was loaded")
         if isinstance(command, Amend):
@@ -526,11 +532,11 @@ class Account:
         self, terms: Instrument, client_id: str, order_id: str | None, number: int | None
     ) -> OrderReport:
         """From the history, which knows no client ids to ask for: by the venue's id, or page by page."""
-        for page in range(HISTORY_PAGES):
+        for offset, limit in HISTORY:
             params: ask.Params = {
                 "symbol": terms.venue_symbol,
-                "limit": 1 if order_id is not None else PAGE,
-                "offset": page * PAGE,
+                "limit": 1 if order_id is not None else limit,
+                "offset": offset,
                 "sortDirection": "Desc",
             }
             if order_id is not None:
@@ -541,7 +547,7 @@ class Account:
             for row in rows:
                 if row.id == order_id or (number is not None and row.clientId == number):
                     return self._ended_report(row, terms, client_id)
-            if order_id is not None or len(rows) < PAGE:
+            if order_id is not None or len(rows) < limit:
                 break
         raise UnknownOrder("Backpack knows no order of this client id, resting or in its history")
 

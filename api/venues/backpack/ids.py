@@ -92,6 +92,7 @@ class FileIds(MemoryIds):
         super().__init__(kept)
         self._path = path
         self.dropped = 0
+        self._is_torn = False
         try:
             lines = self._load()
             if lines > 2 * kept or self.dropped:
@@ -105,8 +106,11 @@ class FileIds(MemoryIds):
     def put(self, ours: str, theirs: int) -> None:
         with self._lock:
             line = _line(ours, theirs)
-            if self._file.write(line) != len(line):
+            whole = b"\n" + line if self._is_torn else line  # a piece of a line must not spoil this one
+            self._is_torn = True
+            if self._file.write(whole) != len(whole):
                 raise OSError("the table of client ids took only a part of a line")
+            self._is_torn = False
             self._keep(ours, theirs)
 
     def close(self) -> None:

@@ -91,6 +91,7 @@ class Login:
 
     Args:
         name: our name of the account. ids: the durable table of client ids.
+        ws_proxy: for the stream; None: `proxy` carries it too.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Login:
         ids: ClientIds,
         settings: Settings,
         proxy: Proxy | None = None,
+        ws_proxy: Proxy | None = None,
     ) -> None:
         self.key = key
         self.where = where
@@ -109,6 +111,7 @@ class Login:
         self.name = name
         self.settings = settings
         self.proxy = proxy
+        self.ws_proxy = ws_proxy or proxy
         self.numbers = Numbers(ids)
         self.window_ms = round(settings.window_s * 1000)
         self.offset_ns: int | None = None

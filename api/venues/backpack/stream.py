@@ -86,7 +86,9 @@ class Stream:
             if self._line is not None:
                 self._line.close()
                 self._line = None
-            if not service.stopping:
+            if service.stopping:
+                self._waker.close()  # here too: whoever joins may not wait for a read that hangs
+            else:
                 self._down("the stream's thread ended")
 
     def _open(self) -> None:
@@ -100,7 +102,7 @@ class Stream:
                 login.where.socket,
                 login.where.hosts,
                 connect_s=self._settings.connect_s,
-                proxy=login.proxy,
+                proxy=login.ws_proxy,
             )
         except ExchangeError as error:
             self._fail(error)
@@ -186,14 +188,15 @@ class Stream:
     def _up(self) -> None:
         self._settled_at = None
         self._told_down = ""
-        self._account.touched.set()
         if not self._is_up:
             self._is_up = True
             self._tell(True, "subscribed")
+        self._account.is_linked = True
+        self._account.touched.set()
 
     def _down(self, reason: str) -> None:
         if self._is_up or reason != self._told_down:
-            self._is_up = False
+            self._is_up = self._account.is_linked = False
             self._told_down = reason
             self._tell(False, reason)
 
@@ -231,6 +234,8 @@ class BalancesPoll:
                     continue
             touched.clear()
             idle_s = 0.0
+            if not account.is_linked:
+                continue  # the first news is of the link; after a loss everything is read anew
             if service.wait(0.0):
                 return
             try:

@@ -252,18 +252,28 @@ def connect(
     settings: Settings | None = None,
     where: Endpoints | None = None,
     proxy: Proxy | None = None,
+    ws_proxy: Proxy | None = None,
 ) -> BackpackTrading:
     """One product of an account. Nothing is asked of the venue yet.
 
     Args:
         key: `signing.key_from_seed`. ids: the durable table of client ids, of this account alone.
         account: our name of the account. where: other addresses (`endpoints.endpoints` refuses unknown
-            hosts).
+            hosts). ws_proxy: for the stream; None: `proxy` carries it too.
 
     Raises:
         BadInput: there is no such environment or product.
     """
-    login = Login(key, where or endpoints(env), clock or Clock(), account, ids, settings or Settings(), proxy)
+    login = Login(
+        key,
+        where or endpoints(env),
+        clock or Clock(),
+        account,
+        ids,
+        settings or Settings(),
+        proxy,
+        ws_proxy,
+    )
     return BackpackTrading(login, product)
 
 
@@ -277,7 +287,17 @@ def pair(
     settings: Settings | None = None,
     where: Endpoints | None = None,
     proxy: Proxy | None = None,
+    ws_proxy: Proxy | None = None,
 ) -> tuple[BackpackTrading, BackpackTrading]:
     """Both products, spot first, over one login: they share the rate limit, the clock and the client ids."""
-    login = Login(key, where or endpoints(env), clock or Clock(), account, ids, settings or Settings(), proxy)
+    login = Login(
+        key,
+        where or endpoints(env),
+        clock or Clock(),
+        account,
+        ids,
+        settings or Settings(),
+        proxy,
+        ws_proxy,
+    )
     return BackpackTrading(login, "spot"), BackpackTrading(login, "perp")
