@@ -427,6 +427,26 @@ def test_every_documented_answer_to_an_order_is_read_by_its_items() -> None:
     assert seen >= 10
 
 
+def test_every_documented_rest_answer_to_a_write_is_read_by_its_items() -> None:
+    seen = 0
+    for payload in documented(where="Order Book Trading > Trade > POST"):
+        answer = say.decode_answer(json.dumps(payload).encode())
+        if "sCode" in json.dumps(payload["data"]):
+            assert all(item.sCode == "0" for item in say.decode_items(answer.data))
+            seen += 1
+    assert seen >= 5
+    item = json.dumps([nautilus("c_http_place_order_response")]).encode()
+    assert say.decode_items(item)[0].ordId == "12345678901234567890"
+
+
+def test_the_documented_time_and_bills_are_read() -> None:
+    (time_,) = [p for p in documented(where="Get system time") if "data" in p]
+    assert say.decode_times(json.dumps(time_["data"]).encode())[0].ts == 1597026383085
+    for payload in documented(where="Get bills details"):
+        if "billId" in json.dumps(payload):
+            assert say.decode_bills(json.dumps(payload["data"]).encode())
+
+
 # ---------------------------------------------------------------------------------------------- errors
 
 

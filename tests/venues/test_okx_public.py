@@ -341,6 +341,34 @@ def test_all_listings_of_the_live_venue_become_instruments_or_say_why_not() -> N
         assert symbols.canonical(market.instrument.venue_symbol) == market.instrument.symbol
 
 
+def test_every_other_listing_of_the_fixtures_is_read() -> None:
+    rows: list[okx.Listing] = []
+    for payload in documented():
+        data = payload.get("data")
+        if isinstance(data, list) and data and isinstance(data[0], dict) and "tickSz" in data[0]:
+            rows += okx.decode_listings(json.dumps(data).encode())
+    for name in ("swap", "margin", "option"):
+        path = shared(f"fixtures/okx/nautilus/c_http_get_instruments_{name}.json")
+        rows += okx.decode_listings(okx.rows_of(path.read_bytes()))
+    with gzip.open(shared("fixtures/okx/live_rest_2026-02/fetch_markets.json.gz")) as live:
+        found = json.load(live)["http_response"]
+    rows += okx.decode_listings(okx.rows_of(json.dumps(found).encode()))
+    made = {}
+    for row in rows:
+        try:
+            made[row.instId] = okx.market_of(row, D(0), D(0))
+        except ValueError:
+            assert row.instType in ("MARGIN", "OPTION") or row.ctType == "inverse"
+    assert len(rows) > 780 and {"BTC-USDT", "BTC-EUR", "ETH-USDT-SWAP"} <= set(made)
+    eth = made["ETH-USDT-SWAP"]
+    assert (eth.code, eth.instrument.contract_size, eth.instrument.lot) == (10461, D("0.1"), D("0.01"))
+
+
+def test_trades_of_rest_are_read() -> None:
+    rows = okx.rows_of(shared("fixtures/okx/nautilus/c_http_get_trades.json").read_bytes())
+    assert [row.side for row in okx.decode_trades(rows)] == ["sell", "buy"]
+
+
 def test_levels_are_exact_and_off_the_grid_is_an_error() -> None:
     instrument = okx.market_of(listing(), D(0), D(0)).instrument
     assert okx.levels(instrument, [("2000.01", "1.25", "0", "3"), ("1999", "0")]) == (
