@@ -155,7 +155,7 @@ def test_after_kill_9_in_the_middle_our_ledger_is_the_venues(
     family: Family, venue: Venue, tmp_path: Path, rounds: int
 ) -> None:
     data = tmp_path / "data"
-    chance = random.Random(os.environ.get("MAKERDECK_KILL_SEED", "7"))
+    chance = random.Random(os.environ.get("KILL_SEED", "7"))
     desk = family.desk(data, env=venue.env)
     settle_demo(desk)
     worker = desk.create(params=TIGHT, limits=WIDE_LIMITS)["id"]
@@ -218,33 +218,48 @@ def test_a_worker_that_was_told_to_quotes_again_after_a_kill_9(
     same_ledgers(venue, desk, worker)
 
 
+FAULTS = (
+    (Fault.LOST_ANSWER, Request.PLACE),
+    (Fault.LATE_ANSWER, Request.PLACE),
+    (Fault.LOST_COMMAND, Request.PLACE),
+    (Fault.DUPLICATE, Request.PLACE),
+    (Fault.DROPPED_PUSH, Request.PLACE),
+    (Fault.EARLY_FILL, Request.PLACE),
+    (Fault.LOST_ANSWER, Request.CANCEL),
+    (Fault.LATE_ANSWER, Request.CANCEL),
+    (Fault.LOST_COMMAND, Request.CANCEL),
+    (Fault.STALE_LIST, Request.CANCEL),
+    (Fault.SERVER_ERROR, None),
+    (Fault.RATE_LIMITED, None),
+    (Fault.UNAVAILABLE, None),
+    (Fault.CUT_STREAM, None),
+    (Fault.READ_FAILED, None),
+    (Fault.READ_LIMITED, None),
+)
+
+
+@pytest.mark.parametrize(
+    "seconds", [pytest.param(0, id="once"), pytest.param(80, id="80s", marks=pytest.mark.long)]
+)
 def test_under_faults_unknown_outcomes_resolve_and_the_ledgers_agree(
-    family: Family, venue: Venue, tmp_path: Path
+    family: Family, venue: Venue, tmp_path: Path, seconds: float
 ) -> None:
     data = tmp_path / "data"
+    chance = random.Random(os.environ.get("KILL_SEED", "7"))
     desk = family.desk(data, env=venue.env)
     settle_demo(desk)
     worker = desk.create(params=TIGHT, limits=WIDE_LIMITS)["id"]
     desk.post(f"/api/workers/{worker}/start")
     desk.quoting(worker)
-    for fault, on in (
-        (Fault.LOST_ANSWER, Request.PLACE),
-        (Fault.LATE_ANSWER, Request.PLACE),
-        (Fault.LOST_COMMAND, Request.PLACE),
-        (Fault.DUPLICATE, Request.PLACE),
-        (Fault.DROPPED_PUSH, Request.PLACE),
-        (Fault.EARLY_FILL, Request.PLACE),
-        (Fault.LOST_ANSWER, Request.CANCEL),
-        (Fault.LOST_COMMAND, Request.CANCEL),
-        (Fault.SERVER_ERROR, None),
-        (Fault.RATE_LIMITED, None),
-        (Fault.UNAVAILABLE, None),
-        (Fault.READ_FAILED, None),
-    ):
+    for fault, on in FAULTS:
         venue.reader.fault(fault, 2, on=on)
-    wait_for_fills(venue, 12)
-    venue.reader.fault(Fault.CUT_STREAM)
-    wait_for_fills(venue, 3)
+    wait_for_fills(venue, 15)
+    until(lambda: desk.worker(worker)["unknown_orders"] > 0, "an outcome in doubt", within_s=15.0)
+    end_s = time.monotonic() + seconds
+    while time.monotonic() < end_s:
+        fault, on = chance.choice(FAULTS)
+        venue.reader.fault(fault, chance.randrange(1, 4), on=on)
+        time.sleep(chance.uniform(0.1, 1.0))
     receipt = desk.post(f"/api/workers/{worker}/stop", status=200)["receipt"]
     until(lambda: desk.worker(worker)["unknown_orders"] == 0, "unknown outcomes to resolve", within_s=30.0)
     until(lambda: desk.worker(worker)["state"] == "stopped", f"the stop ({receipt})", within_s=20.0)
