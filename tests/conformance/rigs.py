@@ -219,6 +219,7 @@ RIGS: dict[str, Callable[[], Rig]] = {
     "paper-threaded": ThreadedRig,
     "paper-socket": SocketRig,
     "backpack": lambda: importlib.import_module("tests.conformance.rig_backpack").BackpackRig(),
+    "okx_spot": lambda: importlib.import_module("tests.conformance.rig_okx").OkxRig(),
 }
 
 
