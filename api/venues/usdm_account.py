@@ -260,13 +260,7 @@ class Account:
 
     def is_clock(self, error: ExchangeError) -> bool:
         """The venue did nothing because of the time (or the nonce): it may be sent once more."""
-        code = error.code
-        return (
-            isinstance(error, Unavailable)
-            and code is not None
-            and code.lstrip("-").isdigit()
-            and int(code) in self.dialect.errors.clock
-        )
+        return isinstance(error, Unavailable) and self.dialect.errors.is_clock(error.code, error.message)
 
     # ------------------------------------------------------------------ telling
 
@@ -429,6 +423,9 @@ class Account:
     def _refused(self, command: Command, error: ExchangeError) -> None:
         if isinstance(command, Place) and not isinstance(error, OutcomeUnknown):
             self.unuse(command.client_id)
+            crossing = {str(code) for code in self.dialect.errors.post_only}
+            if command.post_only and error.code in crossing:
+                error = WouldCross(error.message, code=error.code)
         self.refuse(command, error)
 
     def _accepted(self, command: Command, row: say.OrderRow) -> None:

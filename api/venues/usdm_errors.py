@@ -85,18 +85,30 @@ class ErrorRules:
         codes: put over the shared table.
         texts: beginnings of messages that say more than their code.
         clock: codes with which nothing happened because of the time or the nonce: measure, then once more.
+        clock_words: the same, said in a text by any code.
         failed_503: beginnings of texts of a 503 with which nothing happened.
+        post_only: codes that mean `WouldCross` when they refuse a post-only order.
     """
 
     title: str
     codes: Mapping[int, Kind]
     texts: tuple[tuple[str, Kind], ...] = ()
     clock: frozenset[int] = frozenset({-1021, -5028})
+    clock_words: tuple[str, ...] = ()
     failed_503: tuple[str, ...] = ()
+    post_only: frozenset[int] = frozenset()
+
+    def is_clock(self, code: str | None, text: str) -> bool:
+        """Nothing happened because of the time or the nonce."""
+        if code is None or not code.lstrip("-").isdigit():
+            return False
+        return int(code) in self.clock or any(word in text.lower() for word in self.clock_words)
 
     def kind_of(self, code: int, text: str) -> Kind | None:
         """None: a code that nobody lists."""
         low = text.lower()
+        if any(word in low for word in self.clock_words):
+            return Unavailable
         for start, kind in self.texts:
             if low.startswith(start):
                 return kind

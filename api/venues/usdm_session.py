@@ -1,11 +1,11 @@
-"""The order thread of Binance USDT-M futures or Aster: the WebSocket on which orders leave (where there is one),
-and the private stream on which the account's events come in.
+"""The order thread of Binance USDT-M futures or Aster: the WebSocket on which orders leave (where there is
+one), and the private stream on which the account's events come in.
 
 Hides: connecting, matching answers to requests, deadlines, what is said late, the measured clock, renewing
 connections by overlap, listen keys that ended. Must not know: what a message means beyond that
-(`usdm_account`, `usdm_messages`), strategies. Called by `usdm_venue`: `submit` from any thread; everything else
-happens in the thread of this session, but connecting and extending the listen key, which wait and have threads
-of their own.
+(`usdm_account`, `usdm_messages`), strategies. Called by `usdm_venue`: `submit` from any thread; everything
+else happens in the thread of this session, but connecting and extending the listen key, which wait and have
+threads of their own.
 
 The private stream needs a listen key (`POST listenKey`), which lives for 60 minutes and is extended every
 `Settings.listen_key_s`. When it does not exist any more (-1125, or the event `listenKeyExpired`) another is

@@ -131,8 +131,8 @@ class UsdmTrading:
         session.submit(Job(request, (command,)))
 
     def send_batch(self, batch: Sequence[Approved]) -> None:
-        """Several commands in as few requests as the venue allows: up to 5 places, or 10 cancels of one market,
-        in each. One `Answered` follows for each command, as from `send`; amends go one by one.
+        """Several commands in as few requests as the venue allows: up to 5 places, or 10 cancels of one
+        market, in each. One `Answered` follows for each command, as from `send`; amends go one by one.
         """
         commands = tuple(approved.command for approved in batch)
         session = self._ready(commands)
@@ -247,7 +247,7 @@ class UsdmTrading:
             raise failed
 
     def _cover(self, session: Session, command: Place) -> None:
-        """Note the market, and while the dead-man's switch is armed, start it there before the first order."""
+        """Note the market; while the dead-man's switch is armed, start it there before the first order."""
         symbol = self._account.texts[command.instrument].instrument.venue_symbol
         with self._lock:
             self._account.touched.add(symbol)
@@ -321,8 +321,8 @@ class UsdmTrading:
         return self._account.budget.shown(self._account.venue_ns())
 
     def close(self) -> None:
-        """Stop the threads. Nothing is cancelled; what was sent and not answered is unknown. The listen key is
-        left to end by itself: another session of the account may use it. Idempotent.
+        """Stop the threads. Nothing is cancelled; what was sent and not answered is unknown. The listen key
+        is left to end by itself: another session of the account may use it. Idempotent.
         """
         with self._lock:
             self._is_closed = True

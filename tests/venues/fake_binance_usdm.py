@@ -164,6 +164,7 @@ class FakeAccount:
         self.can_trade: bool | None = True
         self.leverage = D(1)
         self.listen_key: str | None = None
+        self.signer = ""
 
     def open(self, symbol: Symbol | None = None) -> list[Order]:
         return [o for o in self.orders if o.status not in FINAL and symbol in (None, o.symbol)]
@@ -188,7 +189,6 @@ class FakeBinanceUsdm:
     v, w = "/fapi/v1", "/fapi/v3"
     stp_param = "selfTradePreventionMode"
     signed_listen_key = False
-    ping_text = "fake"
 
     def __init__(self, symbols: Iterable[Symbol] = ()) -> None:
         self.symbols = {s.name: s for s in symbols or (Symbol("BTCUSDT", "BTC", "USDT"),)}
@@ -992,7 +992,7 @@ class FakeBinanceUsdm:
                 "L": "0",
                 "n": "0",
                 "N": order.symbol.quote,
-                "T": now,
+                "T": order.changed_ms,
                 "t": 0,
                 "b": "0",
                 "a": "0",
@@ -1064,12 +1064,15 @@ class FakeBinanceUsdm:
             self._market(market, "bookTicker", head | touch | {"st": 1})
 
     def _market(self, market: Symbol, kind: str, data: dict[str, Any]) -> None:
-        carrier = "public" if kind in ("depth", "bookTicker") else "market"
-        for ws in self.sockets(carrier):
+        for ws in self.sockets(self.carrier(kind)):
             for name in ws.streams:
                 symbol, _, what = name.partition("@")
                 if symbol == market.name.lower() and what.partition("@")[0] == kind:
                     ws.send_json({"stream": name, "data": data})
+
+    def carrier(self, kind: str) -> str:
+        """The class of address that carries such streams."""
+        return "public" if kind in ("depth", "bookTicker") else "market"
 
     def kind_of_path(self, path: str) -> str:
         """What a WebSocket address is for."""

@@ -33,6 +33,7 @@ from api.types import (
 )
 from api.venues.paper.faults import Fault
 from api.venues.usdm_account import WINDOW_MS
+from tests.conformance.rig_aster import AsterRig
 from tests.conformance.rig_binance_usdm import ASKS, BIDS, Seat, UsdmRig
 
 D = Decimal
@@ -43,6 +44,7 @@ DAY_MS = 86_400_000
 RIGS: dict[str, Callable[..., UsdmRig]] = {
     "binance-socket": UsdmRig,
     "binance-http": lambda **more: UsdmRig("http", **more),
+    "aster-v3": AsterRig,
 }
 
 

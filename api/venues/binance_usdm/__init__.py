@@ -1,9 +1,9 @@
 """Binance USDT-M futures (perpetuals and dated contracts, quantity in base units).
 
-`public` reads market data; `venue` is the `Exchange` and `AccountReads` (`connect(key, env=...)`), with what
-only this venue brings; `endpoints` the addresses. What it shares with Aster is in the `usdm_` files beside this
-package: `usdm_public`, `usdm_requests`, `usdm_messages`, `usdm_errors` (pure), `usdm_account`, `usdm_session`,
-`usdm_http`, `usdm_venue`.
+`public` reads market data; `venue` is the `Exchange` and `AccountReads` (`connect(key, env=...)`), with
+what only this venue brings; `endpoints` the addresses. What it shares with Aster is in the `usdm_` files
+beside this package: `usdm_public`, `usdm_requests`, `usdm_messages`, `usdm_errors` (pure), `usdm_account`,
+`usdm_session`, `usdm_http`, `usdm_venue`.
 
 Unverified, and kept behind settings: the split of WebSocket addresses on testnet and demo
 (`endpoints.unsplit`), the exact order limits (read from `exchangeInfo` where it tells), and that
