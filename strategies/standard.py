@@ -11,10 +11,12 @@ base (asks).
 from __future__ import annotations
 
 from decimal import Decimal
-from functools import lru_cache
 
 from api.types import Quote, Side, Targets
 from strategies.base import Params, Shared, State, Strategy, param
+
+
+MOST_ORDERS = 50  # per side
 
 
 class StandardParams(Params):
@@ -43,7 +45,7 @@ class StandardParams(Params):
         unit="orders",
         description="Levels on each side; each further one lies 1.5 x i^1.5 ticks further out.",
         ge=1,
-        le=50,
+        le=MOST_ORDERS,
     )
     interval: float = param(
         60.0,
@@ -80,7 +82,7 @@ def targets(state: State, params: StandardParams) -> Targets:
     half = mid * params.spread / 200.0
     quotes: list[Quote] = []
     silent: list[tuple[Side, str]] = []
-    offsets = _offsets(params.max_orders)
+    offsets = _OFFSETS[: params.max_orders - 1]
     for side in (Side.BUY, Side.SELL):
         away = -side.sign
         size = _size(state, params, side, mid - half)
@@ -95,10 +97,8 @@ def targets(state: State, params: StandardParams) -> Targets:
     return Targets(tuple(quotes), tuple(silent))
 
 
-@lru_cache
-def _offsets(orders: int) -> tuple[tuple[int, str, float], ...]:
-    """(level, name of its term, ticks further out) of every level but the first."""
-    return tuple((level, f"level {level}", 1.5 * level**1.5) for level in range(1, orders))
+_OFFSETS = tuple((level, f"level {level}", 1.5 * level**1.5) for level in range(1, MOST_ORDERS))
+"""(level, name of its term, ticks further out) of every level but the first."""
 
 
 def _size(state: State, params: StandardParams, side: Side, bid: float) -> float | str:
