@@ -186,8 +186,9 @@ class BackpackRig:
 
     def trade(self, side: Side, ticks: int, lots: int) -> None:
         """Waits a moment for the balances: there is no stream of them, they are read after an event."""
+        is_told = self._is_connected() and not self.fake.drop_pushes
         self.fake.trade(SYMBOL, "Bid" if side is Side.BUY else "Ask", _price(ticks), _size(lots))
-        poll(self._are_balances_told, 0.5 if self._is_connected() else 0.0)
+        poll(self._are_balances_told, 3.0 if is_told else 0.0)
 
     def _is_connected(self) -> bool:
         links = all_of(self.heard, LinkChanged)
