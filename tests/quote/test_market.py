@@ -127,7 +127,10 @@ def test_trades_are_published_newest_first_and_no_more_than_fifty(bus: InProcess
     assert latest is not None
     view = msgspec.json.decode(latest.payload, type=TradesView)
     assert len(view.trades) == 50
-    assert view.trades[:2] == ((59, "buy", "100.59", "0.00003"), (58, "sell", "100.58", "0.00003"))
+    assert view.trades[:2] == (
+        (59, "buy", "100.59", "0.00003", 5, "59"),
+        (58, "sell", "100.58", "0.00003", 5, "58"),
+    )
 
 
 def test_a_loss_is_published_with_its_reason(bus: InProcessBus) -> None:
