@@ -220,6 +220,9 @@ RIGS: dict[str, Callable[[], Rig]] = {
     "paper-socket": SocketRig,
     "backpack": lambda: importlib.import_module("tests.conformance.rig_backpack").BackpackRig(),
     "okx_spot": lambda: importlib.import_module("tests.conformance.rig_okx").OkxRig(),
+    "binance_usdm": lambda: importlib.import_module("tests.conformance.rig_binance_usdm").rig(),
+    "aster_perp": lambda: importlib.import_module("tests.conformance.rig_aster").rig(),
+    "thalex": lambda: importlib.import_module("tests.conformance.rig_thalex").ThalexRig(),
 }
 
 

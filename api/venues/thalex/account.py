@@ -199,6 +199,7 @@ class Account:
         self._ends: OrderedDict[str, OrderReport] = OrderedDict()
         self._placing: dict[str, Place] = {}
         self._withheld: dict[str, OrderReport] = {}
+        self._crossed: OrderedDict[str, None] = OrderedDict()
         self._public = HttpLines(
             where.rest, where.hosts, connect_s=settings.connect_s, answer_s=settings.read_s, proxy=proxy
         )
@@ -217,9 +218,9 @@ class Account:
         return self.clock.now_ns() + (self.offset_ns or 0)
 
     def sync_clock(self) -> int:
-        """Measure the offset; the venue's time in UTC nanoseconds. Thalex has no request for its time, so the
-        `Date` of an HTTP answer is taken (RFC 9110 6.6.1), which holds whole seconds: good to half a second,
-        which is enough for the only stamp that is signed, that of a login.
+        """Measure the offset; the venue's time in UTC nanoseconds, as we know it then. Thalex has no request
+        for its time, so the `Date` of an HTTP answer is taken (RFC 9110 6.6.1), which holds whole seconds:
+        good to half a second, which is enough for the only stamp that is signed, that of a login.
 
         Raises:
             ExchangeError: no answer, or one without a date.
@@ -237,7 +238,7 @@ class Account:
         # Within the second that the date stands for there is nothing to correct.
         self.offset_ns = 0 if abs(off_ns) <= say.NS // 2 + (heard_ns - sent_ns) // 2 else off_ns
         self._measured_at = time.monotonic()
-        return at_ns
+        return self.venue_ns()
 
     def sync_clock_if_old(self) -> None:
         """Before a login. A failure is no reason not to try: our own clock may be good."""
@@ -399,6 +400,10 @@ class Account:
                 venue_id = None
                 error = OutcomeUnknown("Thalex accepted the request in words that we cannot read")
         withheld = self._withheld.pop(command.client_id, None) if isinstance(command, Place) else None
+        if isinstance(error, WouldCross):
+            with self._lock:
+                _keep(self._crossed, command.client_id, None)
+                self._ends.pop(command.client_id, None)
         if error is None:
             self.answer(command, Outcome.ACCEPTED, venue_id=venue_id)
         else:
@@ -437,13 +442,14 @@ class Account:
             if report is None:
                 continue
             with self._lock:
+                is_refused = say.is_refused_post_only(row)
+                if is_refused and client_id in self._crossed:
+                    continue  # the answer said so; an order that was refused was never there to expire
                 if report.status.is_final:
                     _keep(self._ends, client_id, report)
                 asked = self._placing.get(client_id)
-                if asked is not None and asked.post_only and say.is_refused_post_only(row):
-                    # The answer to the placing says the same, as a refusal; an order that was refused was
-                    # never there to expire.
-                    self._withheld[client_id] = report
+                if is_refused and asked is not None and asked.post_only:
+                    self._withheld[client_id] = report  # the answer will say so, as a refusal
                     continue
             events.append(OrderHeard(at_ns, report))
         return events

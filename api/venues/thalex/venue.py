@@ -197,7 +197,7 @@ class ThalexTrading:
         return self._account.fetch_balances()
 
     def fetch_server_ns(self) -> int:
-        """To the second: see `Account.sync_clock`."""
+        """Good to half a second: see `Account.sync_clock`."""
         return self._account.sync_clock()
 
     def fetch_positions(self) -> tuple[Position, ...]:
