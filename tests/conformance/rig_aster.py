@@ -7,7 +7,7 @@ from typing import Any
 from api.signing import HmacKey
 from api.venues.aster import AgentKey, AsterTrading, Settings, on_this_machine
 from api.venues.usdm_venue import UsdmTrading
-from tests.conformance.rig_binance_usdm import KEYS, UsdmRig
+from tests.conformance.rig_binance_usdm import KEYS, OTHERWISE, ConformanceRig, UsdmRig
 from tests.venues.fake_aster import FakeAster, FakeAsterV1
 from tests.venues.fake_binance_usdm import FakeAccount, FakeBinanceUsdm, Symbol
 
@@ -45,3 +45,8 @@ class AsterV1Rig(UsdmRig):
     def make_trading(self, name: str, settings: Settings) -> UsdmTrading:
         where = on_this_machine(self.fake.rest, self.fake.stream)
         return AsterTrading(HmacKey(*KEYS[name]), account=name, settings=settings, where=where)
+
+
+def rig() -> ConformanceRig:
+    late = {"test_a_late_answer_follows_the_unknown_one": "over HTTP nobody waits for an answer that is late"}
+    return ConformanceRig(AsterRig, OTHERWISE | late)

@@ -1,27 +1,36 @@
 """Binance USDT-M futures over its wire-level fake, as a rig of the conformance suite.
 
-Prices are in ticks of 0.01, sizes in lots of 0.001, as in `rigs`. `UsdmRig` is also what
-`rig_aster` builds on.
+Prices are in ticks of 0.01, sizes in lots of 0.001, as in `rigs`. `UsdmRig` is also what `rig_aster` builds
+on, and `Seat` what the venue's own tests sit in. The suite speaks of `paper:BTC-USDT`; `ConformanceRig` lets
+the venue be called so and changes nothing else. What these venues do otherwise is in `OTHERWISE` with its
+reason, and tested in `tests/venues/test_binance_usdm.py`.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, TypeVar
 
-from api.exchange import Exchange
+import pytest
+
+from api.exchange import Capabilities, Exchange, Listener
 from api.runtime import Clock
 from api.signing import HmacKey
 from api.types import (
     _GRANT,
     Answered,
     Approved,
+    Balance,
+    BalancesHeard,
     Command,
     Event,
     Fill,
     FillHeard,
+    Instrument,
     InstrumentId,
     LinkChanged,
     OrderHeard,
@@ -36,6 +45,7 @@ from api.types import (
 from api.venues.binance_usdm import BinanceUsdmTrading, Settings, on_this_machine
 from api.venues.paper.faults import Fault
 from api.venues.usdm_venue import UsdmTrading
+from tests.conformance.market import BTC
 from tests.venues.fake_binance_usdm import FakeAccount, FakeBinanceUsdm, Symbol
 
 E = TypeVar("E")
@@ -54,6 +64,20 @@ QUICK: dict[str, Any] = {
 }
 KEYS = {"main": ("api-key-of-main", "secret-of-main"), "other": ("api-key-of-other", "secret-of-other")}
 METHODS = {Request.PLACE: "order.place", Request.AMEND: "order.modify", Request.CANCEL: "order.cancel"}
+_MARGIN = "it is a perpetual: margin and a position move, not two assets"
+_WAITS = "nothing leaves before the time that a limit asks for is over, and HTTP tells whole seconds"
+OTHERWISE: dict[str, str] = {
+    "test_the_venue_names_itself_its_account_and_what_it_can_do": "it is no simulation",
+    "test_a_full_fill_ends_the_order_and_moves_both_assets": _MARGIN,
+    "test_what_cannot_be_done_is_rejected_by_its_class[command7-InsufficientFunds]": _MARGIN,
+    "test_amending_the_size_down_keeps_the_place_and_up_loses_it": "an amendment loses its place",
+    "test_an_amend_that_would_cross_changes_nothing": "such an amendment cancels a post-only order",
+    "test_fill_or_kill_is_all_or_nothing": "one that cannot fill is refused (-5021), not expired",
+    "test_what_was_not_accepted_says_so_and_can_be_sent_again"
+    "[Fault.RATE_LIMITED-Outcome.RATE_LIMITED-RateLimited]": _WAITS,
+    "test_a_read_that_fails_raises_and_never_returns_nothing": _WAITS,
+    "test_while_the_book_is_not_known_nothing_new_is_accepted_but_cancels_are": "it needs no book of ours",
+}
 SERVER_TEXT = "Unknown error, please check your request or try again later."
 
 
@@ -190,6 +214,125 @@ def _levels(levels: Mapping[int, int]) -> dict[str, str]:
     return {_price(ticks): _qty(lots) for ticks, lots in levels.items() if lots}
 
 
+class Renamed:
+    """An exchange under the suite's names."""
+
+    def __init__(self, inner: Exchange) -> None:
+        self.inner = inner
+
+    @property
+    def venue(self) -> str:
+        return BTC.venue
+
+    @property
+    def account(self) -> str:
+        return self.inner.account
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.inner.capabilities
+
+    def connect(self, heard: Listener) -> None:
+        self.inner.connect(lambda event: heard(_told(event)))
+
+    def send(self, approved: Approved) -> None:
+        command = replace(approved.command, instrument=self._there(approved.command.instrument))
+        self.inner.send(Approved(command, approved.worker, _GRANT))
+
+    def cancel_all(self, instrument: InstrumentId | None) -> None:
+        self.inner.cancel_all(None if instrument is None else self._there(instrument))
+
+    def arm_dead_man(self, timeout_s: float) -> None:
+        self.inner.arm_dead_man(timeout_s)
+
+    def fetch_instruments(self) -> tuple[Instrument, ...]:
+        found = tuple(replace(i, id=_here(i.id)) for i in self.inner.fetch_instruments())
+        return tuple(i for i in found if i.id == BTC)
+
+    def fetch_open_orders(self, instrument: InstrumentId | None = None) -> tuple[OrderReport, ...]:
+        rows = self.inner.fetch_open_orders(None if instrument is None else self._there(instrument))
+        return tuple(replace(row, instrument=_here(row.instrument)) for row in rows)
+
+    def fetch_order(self, instrument: InstrumentId, client_id: str) -> OrderReport:
+        report = self.inner.fetch_order(self._there(instrument), client_id)
+        return replace(report, instrument=_here(report.instrument))
+
+    def fetch_fills(self, instrument: InstrumentId, since_ns: int) -> tuple[Fill, ...]:
+        fills = self.inner.fetch_fills(self._there(instrument), since_ns)
+        return tuple(replace(fill, instrument=_here(fill.instrument)) for fill in fills)
+
+    def fetch_balances(self) -> tuple[Balance, ...]:
+        return self.inner.fetch_balances()
+
+    def fetch_server_ns(self) -> int:
+        return self.inner.fetch_server_ns()
+
+    def close(self) -> None:
+        self.inner.close()
+
+    def _there(self, instrument: InstrumentId) -> InstrumentId:
+        return InstrumentId.of(self.inner.venue, f"{instrument.symbol}-PERP")
+
+
+def _here(instrument: InstrumentId) -> InstrumentId:
+    return InstrumentId.of(BTC.venue, instrument.symbol.removesuffix("-PERP"))
+
+
+def _told(event: Event) -> Event:
+    if isinstance(event, OrderHeard):
+        return replace(event, report=replace(event.report, instrument=_here(event.report.instrument)))
+    if isinstance(event, FillHeard):
+        return replace(event, fill=replace(event.fill, instrument=_here(event.fill.instrument)))
+    if isinstance(event, Answered):
+        return replace(event, instrument=_here(event.instrument))
+    if isinstance(event, LinkChanged | BalancesHeard):
+        return replace(event, venue=BTC.venue)
+    return event
+
+
+class ConformanceRig:
+    """A `UsdmRig` under the suite's names."""
+
+    def __init__(self, make: Callable[[], UsdmRig], otherwise: Mapping[str, str] = OTHERWISE) -> None:
+        test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition("::")[2].partition(" ")[0]
+        name, _, case = test.partition("[")
+        reason = otherwise.get(name) or otherwise.get(f"{name}[{case.partition('-')[2]}")
+        if reason is not None:
+            pytest.skip(f"the venue differs: {reason}")
+        self.inner = make()
+        self.inner.fake.weight_limit = 1_000_000  # the suite polls
+        self.inner.venue.fetch_instruments()
+        for account in self.inner.accounts.values():
+            account.wallet["BTC"] = Decimal(100)
+        self.heard = self.inner.heard
+        self._exchange = Renamed(self.inner.exchange)
+
+    @property
+    def exchange(self) -> Exchange:
+        return self._exchange
+
+    def book(self, bids: Mapping[int, int], asks: Mapping[int, int]) -> None:
+        self.inner.book(bids, asks)
+
+    def trade(self, side: Side, ticks: int, lots: int) -> None:
+        self.inner.trade(side, ticks, lots)
+
+    def fault(self, fault: Fault, n: int = 1, *, on: Request | None = None) -> None:
+        self.inner.fault(fault, n, on=on)
+
+    def cut(self, for_ms: float) -> None:
+        self.inner.cut(for_ms)
+
+    def another(self, account: str) -> Exchange:
+        return Renamed(self.inner.another(account))
+
+    def pass_time(self, until: Callable[[], bool], at_most_s: float) -> bool:
+        return self.inner.pass_time(until, at_most_s)
+
+    def close(self) -> None:
+        self.inner.close()
+
+
 class Seat:
     """A rig somebody listens to: commands in, and questions about what was heard."""
 
@@ -273,3 +416,7 @@ class Seat:
 
     def sent(self, method: str) -> list[dict[str, str]]:
         return [params for _, called, params in self.fake.calls if called == method]
+
+
+def rig() -> ConformanceRig:
+    return ConformanceRig(UsdmRig)

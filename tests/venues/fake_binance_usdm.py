@@ -1242,7 +1242,9 @@ class _Connection:
                 answer = json.dumps({"code": args["code"], "msg": args["msg"]}).encode()
             if kind == "garbage":
                 answer = b'{"surprise":1}'
-            if account is not None and pushes and kind != "early":
+            if kind == "cut_after":
+                fake.cut("private")
+            elif account is not None:
                 fake.push(account, pushes)
             extra = f"X-MBX-USED-WEIGHT-1M: {fake._weight[1]}\r\n"
             if account is not None and method in ("order.place", "batch.place"):
@@ -1252,10 +1254,8 @@ class _Connection:
         if kind == "lose_answer":
             fake.later(5.0, self.drop)
             return True
-        if kind == "late_answer":
+        if kind in ("late_answer", "early"):
             time.sleep(args.get("late_s", 0.7))
-        if kind == "cut_after":
-            fake.cut("private")
         if kind == "truncate":
             head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(answer)
             self.made.sendall(head + answer[:-20])
