@@ -38,6 +38,8 @@ ROUTES = {  # (verb, path): (call, instruction; empty: public)
     ("GET", "/api/v1/time"): ("time", ""),
     ("GET", "/api/v1/status"): ("status", ""),
     ("GET", "/api/v1/markets"): ("markets", ""),
+    ("GET", "/api/v1/assets"): ("assets", ""),
+    ("GET", "/api/v1/securities"): ("securities", ""),
     ("GET", "/api/v1/depth"): ("depth", ""),
     ("POST", "/api/v1/order"): ("place", "orderExecute"),
     ("POST", "/api/v1/orders"): ("batch", "orderExecute"),
@@ -406,6 +408,13 @@ class FakeBackpack:
             }
             for s in self.symbols.values()
         ]
+
+    def _do_assets(self, p: dict[str, Any], account: Any) -> Any:
+        names = sorted({name for s in self.symbols.values() for name in (s.base, s.quote)})
+        return [{"symbol": name, "displayName": name, "tokens": []} for name in names]
+
+    def _do_securities(self, p: dict[str, Any], account: Any) -> Any:
+        return []
 
     def _do_depth(self, p: dict[str, Any], account: Any) -> Any:
         s = self.symbols[p["symbol"]]
