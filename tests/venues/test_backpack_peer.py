@@ -45,7 +45,7 @@ def test_the_peer_trades_on_the_fake(peer: Any, fake: FakeBackpack) -> None:
 
 
 def test_the_peer_signs_the_same_request_as_we_do(peer: Any) -> None:
-    """Given one time and window. On purpose different: ccxt adds a broker's id in a header, which is not signed."""
+    """Given one time and window. Different on purpose: ccxt adds a broker's id as a header, unsigned."""
     peer.load_markets()
     peer.nonce = peer.milliseconds = lambda: 1750793021519
     asked = {"symbol": "SOL_USDC", "side": "Bid", "orderType": "Limit", "price": "99.5", "quantity": "0.1"}
