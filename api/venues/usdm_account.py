@@ -323,10 +323,15 @@ class Account:
             )
             for command in commands
         ]
-        if len({command.client_id for command in commands}) < len(commands):
-            raise Rejected("duplicate client id in one batch")
-        for command in commands:
-            self._use(command.client_id)
+        taken: list[str] = []
+        try:
+            for command in commands:
+                self._use(command.client_id)
+                taken.append(command.client_id)
+        except Rejected:
+            for client_id in taken:
+                self.unuse(client_id)
+            raise
         costs = ((ask.WEIGHT, 5), *((name, len(commands)) for name in self._order_pools))
         return ask.place_batch(listed, self.dialect, costs)
 

@@ -133,6 +133,9 @@ class UsdmTrading:
     def send_batch(self, batch: Sequence[Approved]) -> None:
         """Several commands in as few requests as the venue allows: up to 5 places, or 10 cancels of one
         market, in each. One `Answered` follows for each command, as from `send`; amends go one by one.
+
+        Batches travel over HTTP: what is sent right behind one about an order in it may overtake it, and is
+        then about an unknown order.
         """
         commands = tuple(approved.command for approved in batch)
         session = self._ready(commands)

@@ -309,6 +309,15 @@ def test_a_bad_order_in_a_batch_does_not_take_the_others_with_it(seat: Seat) -> 
     assert seat.answer("bad id!").error == "Rejected"
 
 
+def test_an_id_that_was_used_is_refused_in_a_batch_and_the_others_go(seat: Seat) -> None:
+    seat.rest("used")
+    batch = [seat.place("new", BUY, 9_980), seat.place("used", BUY, 9_970)]
+    seat.venue.send_batch([Approved(command, "w", _GRANT) for command in batch])
+    assert seat.answer("new").outcome is Outcome.ACCEPTED
+    seat.wait(lambda: len(seat.answers("used")) == 2)
+    assert (seat.answers("used")[1].error, seat.open_ids()) == ("Rejected", ["new", "used"])
+
+
 def test_a_batch_whose_answer_cannot_be_read_is_unknown_for_each(seat: Seat) -> None:
     seat.fake.fault("garbage", "batch.place")
     batch = [seat.place("a"), seat.place("b", BUY, 9_980)]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -28,11 +29,13 @@ from api.types import (
     LinkChanged,
     OrderHeard,
     Outcome,
+    Place,
     Request,
     Side,
     Status,
 )
 from api.venues import usdm_messages as say
+from api.venues import usdm_requests as ask
 from api.venues.binance_usdm import BinanceUsdmTrading, Settings, on_this_machine
 from api.venues.binance_usdm.venue import DIALECT, HeaderSigner
 from api.venues.paper.faults import Fault
@@ -256,6 +259,20 @@ def test_the_documented_signature_is_reproduced() -> None:
         stamp_ns = int(dict(vector["params"])["timestamp"]) * 1_000_000
         text = HeaderSigner(key, 5.0).form(params, stamp_ns)
         assert text == f"{vector['payload']}&signature={vector['expected_signature']}"
+
+
+def test_the_order_is_that_of_another_client_but_for_what_we_say_explicitly() -> None:
+    cases = json.loads(shared("fixtures/binance_usdm/ccxt_requests.json").read_text())["cases"]
+    (theirs,) = [
+        dict(parse_qsl(case["output"]))
+        for case in cases
+        if case["method"] == "createOrder" and "LIMIT" in case["output"]
+    ]
+    ltc = replace(terms("LTCUSDT"), tick=D("0.01"), lot=D("0.001"))
+    command = Place(theirs["newClientOrderId"], ltc.id, BUY, 5_023, 132, post_only=False)
+    ours = ask.order_params(command, ask.MarketTexts.of(ltc), DIALECT, "EXPIRE_TAKER", is_hedge=False)
+    told = {k: v for k, v in theirs.items() if k not in ("timestamp", "recvWindow", "signature")}
+    assert ours == told | {"positionSide": "BOTH", "selfTradePreventionMode": "EXPIRE_TAKER"}
 
 
 # ------------------------------------------------------------------------------------ codes
