@@ -7,8 +7,7 @@ addresses, threads. Called by `api.venues.aster.venue`.
 
 Source: asterdex/api-docs V3, "Authentication signature"; EIP-712. Domain `AsterSignTransaction`, version 1,
 chain 1666 (testnet 714), contract 0; one field, `Message(string msg)`. The signature is r, s, v as hex, v 27
-or 28, deterministic (RFC 6979). Measured on the build machine: 45 us a signature, four hashes included;
-`eth-account`, which the documents use, brings 20 packages for the same bytes.
+or 28, deterministic (RFC 6979). Measured on the build machine: 45 us a signature, four hashes included.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Hides: how requests are signed (V3: nonce and EIP-712 by an agent; V1: header and HMAC), and which codes are
 this venue's own. Called by whoever holds the key. Source: asterdex/api-docs, V3 and V1; `clock_words` and the
-texts of -1000 are from a second implementation (ccxt).
+texts of -1000 are from memory and unverified.
 
 - V3 is for agents. It has no time window: a request counts while its nonce lies within 10 s of the venue's
   clock, so one whose answer was lost may arrive for that long, not only for `Settings.answer_s`.
