@@ -181,6 +181,7 @@ class FakeThalex:
         self.drop_pushes = 0
         self.repeat_pushes = 0
         self.refuse_sockets = False
+        self.answers_pings = True
         self.stale_until = 0.0
         self.logins = 0
         self._stale: list[dict[str, Any]] = []
@@ -904,7 +905,7 @@ class _Session:
             opcode = first & 0x0F
             if opcode == 8:
                 return
-            if opcode == 9:
+            if opcode == 9 and self.fake.answers_pings:
                 self._frame(10, payload)
             elif opcode == 1:
                 self.fake.handle(self, payload.decode())

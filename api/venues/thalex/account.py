@@ -72,6 +72,7 @@ REQUESTS = "requests"
 MOST_PAGES = 500  # of one history; a longer one is refused rather than cut
 KEPT = 50_000  # orders whose ids and ends are remembered
 RELOAD_S = 60.0  # an unknown market makes the list be read again at most this often
+MEASURE_AGAIN_S = 30.0  # after the clock could not be measured
 DEAD_MAN_S = (1, 3600)  # whole seconds; the venue's own bounds are not documented
 
 
@@ -134,6 +135,8 @@ class Job:
     deadline: float = 0.0
     is_taken: bool = False
     is_late: bool = False
+    session: int = 0
+    """The connection it left over."""
 
     @property
     def is_write(self) -> bool:
@@ -190,6 +193,7 @@ class Account:
         self._loaded_at: float | None = None
         self._load = threading.Lock()
         self._measured_at = 0.0
+        self._measure_at = 0.0
         self._lock = threading.Lock()
         self._used: OrderedDict[str, None] = OrderedDict()
         self._released: OrderedDict[str, None] = OrderedDict()
@@ -242,10 +246,14 @@ class Account:
 
     def sync_clock_if_old(self) -> None:
         """Before a login. A failure is no reason not to try: our own clock may be good."""
-        if self.offset_ns is None or time.monotonic() - self._measured_at > self.settings.clock_old_s:
+        now = time.monotonic()
+        if now < self._measure_at:
+            return  # it failed a moment ago, and waiting for it keeps us from connecting
+        if self.offset_ns is None or now - self._measured_at > self.settings.clock_old_s:
             try:
                 self.sync_clock()
             except ExchangeError as error:
+                self._measure_at = time.monotonic() + MEASURE_AGAIN_S
                 log.warning("account=%s clock not measured: %s", self.name, error.message)
 
     def login(self) -> ask.Request:

@@ -29,6 +29,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from api.errors import ExchangeError, OutcomeUnknown, RateLimited, Rejected, Unauthorized, Unavailable
@@ -46,6 +47,7 @@ log = logging.getLogger("makerdeck.thalex")
 TURN_S = 0.25  # longest the thread waits before it looks whether it shall stop
 KEY_PAUSE_S = 60.0  # before the key is tried again after it was refused
 STEADY_S = 30.0  # a connection that lived this long starts the pauses anew
+ARM_AGAIN_S = 1.0  # before the venue is told again that the dead-man is wanted
 RENEW_AGAIN_S = 5.0  # before another successor is tried, when one did not come
 SESSION_EXHAUSTED = 11
 
@@ -60,6 +62,8 @@ class _Conn:
     settles_by: float = 0.0
     """Until when it must be logged in and subscribed."""
     armed_s: int = 0
+    is_arming: bool = False
+    arm_at: float = 0.0
     sent_at: float = 0.0
     retire_at: float = 0.0
     waiting: dict[int, Job] = field(default_factory=dict)
@@ -114,23 +118,53 @@ class OrderSession:
             self._refuse_rest()
         return True
 
-    def arm(self, seconds: int, until_s: float) -> bool:
-        """(Re)start the countdown: `until_s` seconds from now; the venue is told `seconds`. 0: end it.
-        True: the venue has to be told, which `tell_armed` does.
+    def arm(self, seconds: int, until_s: float) -> None:
+        """(Re)start the countdown: `until_s` seconds from now, of which the venue is told `seconds`; 0 ends
+        it. Where the venue has to be told, waits until it has confirmed; while there is no connection that
+        works, the next one tells it before anything else.
+
+        Raises:
+            ExchangeError: it was not confirmed. The countdown runs here all the same, and the venue is told
+                again.
         """
+        conn, now = self._current, time.monotonic()
+        if conn is not None:
+            conn.arm_at = now + 2 * self._settings.answer_s + ARM_AGAIN_S  # told from here, not by `_beat`
         with self._countdown:
             self._armed_s = seconds
-            self._armed_until = time.monotonic() + until_s
+            self._armed_until = now + until_s
         self._next_turn = 0.0
         self._waker.wake()
-        conn = self._current
-        return seconds > 0 and conn is not None and conn.is_ready and conn.armed_s != seconds
+        if not seconds or conn is None or not conn.is_ready or conn.armed_s == seconds:
+            return
+        ended = threading.Event()
+        results: list[bytes | ExchangeError] = []
 
-    def note_armed(self, seconds: int) -> None:
-        """The venue has confirmed it for the present connection."""
-        conn = self._current
-        if conn is not None:
-            conn.armed_s = seconds
+        def done(result: bytes | ExchangeError) -> None:
+            results.append(result)
+            ended.set()
+
+        if not self.submit(self._arming(seconds, done)):
+            return
+        if not ended.wait(2 * self._settings.answer_s):
+            raise Unavailable("Thalex did not answer whether the dead-man is armed")
+        if isinstance(results[0], ExchangeError):
+            conn.arm_at = 0.0
+            raise results[0]
+
+    def _arming(self, seconds: int, done: Callable[[bytes | ExchangeError], None]) -> Job:
+        job = Job(ask.cancel_on_disconnect(seconds))
+
+        def ended(result: bytes | ExchangeError) -> None:
+            for conn in self._conns():
+                if conn.number == job.session:
+                    conn.is_arming = False
+                    if not isinstance(result, ExchangeError):
+                        conn.armed_s = seconds
+            done(result)
+
+        job.done = ended
+        return job
 
     @property
     def is_armed(self) -> bool:
@@ -260,6 +294,13 @@ class OrderSession:
 
     def _beat(self, conn: _Conn, now: float) -> None:
         """The venue counts our silence, not its own; only a countdown that runs keeps the session alive."""
+        wanted = self._wanted(now)
+        if wanted and conn is self._current and conn.is_ready and conn.armed_s == 0 and now >= conn.arm_at:
+            # It began to count while this connection was being made, or the venue did not confirm.
+            if not conn.is_arming:
+                conn.is_arming = True
+                conn.arm_at = now + ARM_AGAIN_S
+                self._send(conn, self._arming(wanted, lambda _: None))
         if not conn.armed_s or conn.is_gone:
             return
         with self._countdown:
@@ -296,6 +337,7 @@ class OrderSession:
             self._lost(conn, error.message)
             return
         conn.sent_at = now = time.monotonic()
+        job.session = conn.number
         job.deadline = now + (job.wait_s or self._settings.answer_s)
         if job.deadline < self._next_turn:
             self._next_turn = job.deadline

@@ -145,9 +145,15 @@ class ThalexTrading:
         """
         account, session = self._account, self._session
         if instrument is None:
+            failed: ExchangeError | None = None
             if session is not None and session.is_armed and session.is_open:
-                account.call(ask.CANCEL_SESSION)  # takes along what is in flight; cancel_all may not
+                try:
+                    account.call(ask.CANCEL_SESSION)  # takes along what is in flight; cancel_all may not
+                except ExchangeError as error:
+                    failed = error
             account.call(ask.CANCEL_ALL)
+            if failed is not None:
+                raise failed
             return
         for _ in range(CANCEL_ROUNDS):
             rows = account.fetch_rows(instrument)
@@ -166,7 +172,7 @@ class ThalexTrading:
         whole seconds; here the countdown is exact. See `session` for what happens when it runs out.
 
         Raises:
-            BelowMinimum: a negative time. ExchangeError: the venue's; then it watches nothing yet.
+            BelowMinimum: a negative time. ExchangeError: the venue did not confirm; it is told again.
         """
         if not timeout_s >= 0:
             raise BelowMinimum("the dead-man's countdown cannot be negative")
@@ -175,9 +181,8 @@ class ThalexTrading:
         with self._lock:
             session = self._session
             self._early_arm = (seconds, timeout_s)
-        if session is not None and session.arm(seconds, min(timeout_s, high)):
-            self._account.call(ask.cancel_on_disconnect(seconds))
-            session.note_armed(seconds)
+        if session is not None:
+            session.arm(seconds, min(timeout_s, high))
 
     # ------------------------------------------------------------------ reads
 
