@@ -58,7 +58,8 @@ class Keeper:
             shown = roster.shown(worker.id)
             if shown is None:
                 continue
-            is_over = worker.state in ("running", "paused") and shown.trading is Trading.STOP
+            is_this_run = shown.started_ns == worker.started_ns  # else the picture is older than the start
+            is_over = worker.state in ("running", "paused") and shown.trading is Trading.STOP and is_this_run
             is_settled = worker.state == "stopping" and not roster.gateway(worker).live_of(worker.id)[0]
             if is_over or is_settled:
                 self._finish(worker, shown.reason or worker.reason)
