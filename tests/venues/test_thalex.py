@@ -300,7 +300,7 @@ def test_notices_lists_and_replies_are_told_apart() -> None:
     assert pub.decode(raw(reply), none) == pub.Reply(3, ("instruments",), None, "")
     refusal = pub.decode(b'{"id":4,"error":{"code":6,"message":"no"}}', none)
     assert refusal == pub.Reply(4, None, 6, "no")
-    assert pub.decode(b'{"channel_name":"book.nobody.asked","notification":{}}', none) is None
+    assert pub.decode(b'{"channel_name":"book.nobody.asked","notification":{"time":1}}', none) is None
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import pytest
 
 from api.errors import OutcomeUnknown, RateLimited, Rejected, Unauthorized, Unavailable, UnknownOrder
+from api.gateway import Gateway
 from api.runtime import Clock
 from api.types import (
     _GRANT,
@@ -317,7 +318,7 @@ def test_without_it_orders_survive_the_connection(seat: Seat) -> None:
 def test_refreshed_it_keeps_the_session_alive_and_asks_the_venue_only_once(seat: Seat) -> None:
     seat.venue.arm_dead_man(1)
     seat.rest("a")
-    end = time.monotonic() + 1.6
+    end = time.monotonic() + 1.25
     while time.monotonic() < end:
         seat.venue.arm_dead_man(1)
         time.sleep(0.1)
@@ -699,3 +700,65 @@ def test_a_closed_venue_sends_nothing_and_closes_twice(seat: Seat) -> None:
     seat.place("b")
     assert seat.answer("b").outcome is Outcome.UNAVAILABLE
     assert [o.p["label"] for o in seat.account.open()] == ["a"]
+
+
+# ------------------------------------------------------------------------------------ with the gateway
+
+
+class NoIntents:
+    """An intent store that forgets."""
+
+    def record_place(self, worker: str, account: str, place: Place, at_ns: int) -> None: ...
+
+    def record_done(self, client_id: str, at_ns: int) -> None: ...
+
+
+def test_the_gateway_resolves_what_the_venue_left_unknown(seat: Seat) -> None:
+    clock = Clock()
+    told: list[Event] = []
+    fills: list[Fill] = []
+    gateway = Gateway(
+        seat.venue,
+        seat.venue.fetch_instruments(),
+        clock=clock,
+        intents=NoIntents(),
+        desk_tag="test",
+        run_no=1,
+        deliver=told.append,
+        on_fill=lambda worker, fill: None,
+        resolve_worker=lambda number: "w",
+    )
+
+    def turn() -> None:
+        while seat.heard:
+            gateway.heard(seat.heard.pop(0))
+        gateway.poll(clock.now_ns())
+        while told:
+            event = told.pop(0)
+            if isinstance(event, FillHeard):
+                fills.append(event.fill)
+            gateway.heard(event)
+
+    def until(condition: Callable[[], bool]) -> None:
+        def look() -> bool:
+            turn()
+            return condition()
+
+        seat.wait(look, 15.0)
+
+    until(lambda: gateway.is_reconciled)
+    there, lost = gateway.next_client_id(1), gateway.next_client_id(1)
+    for client_id, kind, ticks in ((there, "lose_answer", 9_990), (lost, "lose_command", 9_980)):
+        seat.fake.fault(kind, "private/insert")
+        assert gateway.send(Approved(Place(client_id, BTC, BUY, ticks, 100), "w", _GRANT)) is None
+        until(lambda: gateway.unknown_count == 1)
+        until(lambda: gateway.unknown_count == 0)
+    assert gateway.live_of("w") == (1, 0)
+    seat.fake.cut(0.1)
+    until(lambda: not gateway.is_reconciled)
+    seat.fake.trade(PERP, "sell", "99.90", "0.24")
+    until(lambda: gateway.is_reconciled and [fill.lots for fill in fills] == [40])
+    assert gateway.kill("test") == 1
+    until(lambda: gateway.live_count == 0)
+    assert gateway.count_at_venue(None) == 0 and seat.account.open() == []
+    assert len(seat.fake.asked("private/insert")) == 2

@@ -260,6 +260,13 @@ class _Delta(msgspec.Struct, gc=False):
     removed: msgspec.Raw = msgspec.Raw()
 
 
+class _BookFrame(msgspec.Struct, gc=False):
+    channel_name: str
+    notification: _Book
+    snapshot: bool = False
+
+
+_decode_book_frame = msgspec.json.Decoder(_BookFrame, strict=False).decode
 _decode_frame = msgspec.json.Decoder(_Frame, strict=False).decode
 _decode_book = msgspec.json.Decoder(_Book, strict=False).decode
 _decode_lwt = msgspec.json.Decoder(_Lwt, strict=False).decode
@@ -288,6 +295,10 @@ class Symbols:
         return self._of.get(channel)
 
 
+_BOOK = b'"channel_name":"book.'
+_NEAR = 40  # bytes in which the name stands when it comes first, as it does in all examples
+
+
 def decode(raw: bytes | str, symbols: Symbols) -> Message | None:
     """One frame. None: a channel that nobody asked for, or one without a meaning here.
 
@@ -295,6 +306,10 @@ def decode(raw: bytes | str, symbols: Symbols) -> Message | None:
         UNREADABLE: not a frame of theirs, or a field that we need is missing or of another kind. The book of
             that connection must be dropped then: it may have been an update.
     """
+    if isinstance(raw, bytes) and _BOOK in raw[:_NEAR]:  # nearly all frames: read in one go
+        found = _decode_book_frame(raw)
+        about = symbols.of(found.channel_name)
+        return None if about is None else _book(found.notification, about, found.snapshot)
     frame = _decode_frame(raw)
     channel = frame.channel_name
     if not channel:
@@ -336,8 +351,8 @@ def _book(found: _Book, symbol: str, is_snapshot: bool) -> BookUpdate:
     return BookUpdate(
         symbol,
         is_snapshot,
-        tuple([(row[0], row[1]) for row in _whole(found.bid_changes)]),
-        tuple([(row[0], row[1]) for row in _whole(found.ask_changes)]),
+        _levels(found.bid_changes),
+        _levels(found.ask_changes),
         found.total_bid_amount,
         found.total_ask_amount,
         seconds_ns(found.time),
@@ -345,11 +360,11 @@ def _book(found: _Book, symbol: str, is_snapshot: bool) -> BookUpdate:
     )
 
 
-def _whole(rows: list[list[float]]) -> list[list[float]]:
-    for row in rows:
-        if len(row) < 2:
-            raise ValueError("a level without a size")
-    return rows
+def _levels(rows: list[list[float]]) -> Levels:
+    try:
+        return tuple([(row[0], row[1]) for row in rows])
+    except IndexError:
+        raise ValueError("a level without a size") from None
 
 
 def _lwt(found: _Lwt, symbol: str) -> Touch:
