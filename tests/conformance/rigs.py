@@ -223,6 +223,7 @@ RIGS: dict[str, Callable[[], Rig]] = {
     "binance_usdm": lambda: importlib.import_module("tests.conformance.rig_binance_usdm").rig(),
     "aster_perp": lambda: importlib.import_module("tests.conformance.rig_aster").rig(),
     "thalex": lambda: importlib.import_module("tests.conformance.rig_thalex").ThalexRig(),
+    "paradex": lambda: importlib.import_module("tests.conformance.rig_paradex").ParadexRig(),
 }
 
 

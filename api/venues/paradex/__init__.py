@@ -13,8 +13,8 @@ Ethereum one, `endpoints` are the addresses. Use a subkey: it trades and cannot 
 Written from the documents as of August 2026. Not verified against the venue, and so said or set here:
 whether a book's `seq_no` grows by exactly one (`public.Continuity`); the text of a refused post-only order
 (`errors.refusal_of` looks for POST_ONLY); the texts of order errors over the WebSocket (`errors.code_in`
-finds the names of HTTP's); whose side a maker's fill carries (`account` asks the order); the sign of a rebate in
-`fee` and of a payment in funding (`Settings.funding_paid_sign`); whether the size of a modification counts
+finds the names of HTTP's); whose side a maker's fill carries (`account` asks the order); the sign of a rebate
+in `fee` and of a payment in funding (`Settings.funding_paid_sign`); whether the size of a modification counts
 what is filled (`requests.amend`); whether cancel-on-disconnect covers orders over HTTP (none are sent that
 way while it is armed); whether an amendment keeps the place in the queue (not relied on); the form of
 `X-Ratelimit-Window` (not read: the limit's number tells the pool); the largest batch (not used).

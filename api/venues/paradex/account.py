@@ -406,6 +406,7 @@ class Account:
             rested = before is not None and before.rested
         report = say.report_of(row, market.instrument, self.ours(row.client_id, row.id), rested=rested)
         known = self._note(row)
+        known.seq = row.seq_no  # of this feed alone: answers and reads count otherwise
         events: list[Event] = []
         for _, fill in self._released(row.id):
             events.append(FillHeard(at_ns, self._fill(fill, market.instrument, known.side)))
@@ -505,7 +506,6 @@ class Account:
                     if len(kept) > KEPT:
                         kept.popitem(last=False)
             known.rested |= row.status == "OPEN"
-            known.seq = row.seq_no or known.seq
             known.is_ours |= client_id in self._used
         if known.is_ours and row.stp and row.stp != self.settings.stp:
             self.stp_mismatches += 1

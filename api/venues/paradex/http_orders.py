@@ -32,7 +32,7 @@ class HttpOrders:
         self._account = account
         self._is_ended = False
         count = account.settings.http_lines if is_main else 1
-        self._inboxes: list[Inbox[Job]] = [Inbox() for _ in range(count)]
+        self._inboxes: list[Inbox[Job | None]] = [Inbox() for _ in range(count)]
         self._services = [
             Service(
                 f"{account.venue}-{account.name}-http{number}",
@@ -60,6 +60,8 @@ class HttpOrders:
     def stop(self) -> None:
         for service in self.services:
             service.stop()
+        for inbox in self._inboxes:
+            inbox.put(None)  # wakes its worker
 
     def join(self, timeout_s: float) -> None:
         for service in self.services:
@@ -69,8 +71,10 @@ class HttpOrders:
 
     def _refuse_rest(self) -> None:
         for inbox in self._inboxes:
-            while (job := inbox.get(0.0)) is not None:
-                self._account.finish(job, Unavailable("the venue was closed before this was sent"))
+            while len(inbox):
+                job = inbox.get(0.0)
+                if job is not None:
+                    self._account.finish(job, Unavailable("the venue was closed before this was sent"))
 
     def _run(self, service: Service, number: int) -> None:
         account, inbox = self._account, self._inboxes[number]
