@@ -186,9 +186,7 @@ def _supervise(settings: config.Settings) -> int:
     if settings.redis_url is not None:
         from quote.bus import open_bus
 
-        open_bus(
-            settings.redis_url.reveal(), "mk:probe:"
-        ).close()  # before anything is made
+        open_bus(settings.redis_url.reveal(), "mk:probe:").close()  # before anything is made
     settings = open_data_dir(settings)
     with lock_data_dir(settings.data_dir):
         _warn_of_unused(settings)
