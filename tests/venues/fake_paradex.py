@@ -3,8 +3,9 @@ the adapter; also hashes and signatures are checked by arithmetic of its own.
 
 Written from the fact sheet and the documents' payloads: every order's signature is verified over what the
 order says; tokens end; a new order is only queued (status NEW) and told of afterwards, a refused one as
-CLOSED with a cancel reason; a connection with cancel-on-disconnect takes its orders with it when it drops, not
-when it says goodbye. A market is moved by the test: `book` sets what strangers rest, `trade` lets a stranger take.
+CLOSED with a cancel reason; a connection with cancel-on-disconnect takes its orders with it when it drops,
+not when it says goodbye. A market is moved by the test: `book` sets what strangers rest, `trade` lets a
+stranger take.
 
 `fault` makes the next requests of an operation go wrong; `calls` remembers every request that was understood.
 """
@@ -630,6 +631,11 @@ class FakeParadex:
                     if order.p.get("client_id") == path.rsplit("/", 1)[1]:
                         return self.row(order)
                 raise No("CLIENT_ORDER_ID_NOT_FOUND")
+            if path.startswith("/orders/"):
+                for order in account.open():
+                    if order.id == path.rsplit("/", 1)[1]:
+                        return self.row(order)
+                raise No("ORDER_ID_NOT_FOUND")
             if path == "/orders-history":
                 orders = [o for o in account.orders if o.status == "CLOSED" and o.symbol == market]
                 if "client_id" in q:

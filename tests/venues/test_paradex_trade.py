@@ -253,6 +253,29 @@ def test_a_cancel_overtakes_orders_that_wait_but_not_its_own(seat: Seat) -> None
     assert ops.index(("order.cancel", "n11")) > ops.index(("order.create", "n11"))
 
 
+def test_an_order_without_a_client_id_is_told_and_cancelled_by_the_venues_own(seat: Seat) -> None:
+    seat.rest("a")
+    seat.keeper.open()[0].p["client_id"] = ""
+    (found,) = seat.venue.fetch_open_orders()
+    assert found.client_id == f"#{found.venue_id}"
+    assert seat.venue.fetch_order(BTC, found.client_id).status is Status.OPEN
+    seat.send(Cancel(found.client_id, BTC))
+    assert seat.answer(found.client_id, Request.CANCEL).outcome is Outcome.ACCEPTED
+    assert seat.venue.fetch_open_orders() == ()
+
+
+def test_an_id_that_rests_already_is_unknown_and_found_by_asking(make: Callable[..., Seat]) -> None:
+    seat = make().up()
+    seat.rest("a")
+    seat.venue.close()
+    seat.heard.clear()
+    seat.venue = seat.another()  # as after a restart that forgot
+    seat.up()
+    seat.place("a")
+    assert seat.answer("a").outcome is Outcome.UNKNOWN
+    assert seat.venue.fetch_order(BTC, "a").status is Status.OPEN
+
+
 def test_cancel_all_asks_for_one_market_or_for_every_one(seat: Seat) -> None:
     seat.rest("a")
     seat.rest("b", SELL, 10_020)
@@ -301,7 +324,8 @@ def test_a_fill_whose_order_is_not_told_waits_for_it_and_then_costs_the_link(sea
     seat.fake.trade("BTC-USD-PERP", "SELL", "99.8", "0.05")
     seat.wait(lambda: seat.fills("a"))  # its sender knows the side
     assert not [event for event in told if isinstance(event, FillHeard)]
-    seat.wait(lambda: not [e for e in told if isinstance(e, LinkChanged)][-1].is_up or len(told) > 2)
+    links = lambda: [event for event in tuple(told) if isinstance(event, LinkChanged)]  # noqa: E731
+    seat.wait(lambda: [e for e in links() if not e.is_up and "side is not known" in e.reason])
     assert [fill.side for fill in other.fetch_fills(BTC, 0)] == [BUY]
 
 
@@ -625,6 +649,15 @@ def test_an_armed_dead_man_is_set_again_on_the_next_connection_and_nothing_leave
     assert covered(seat) == [True, True]
     assert seat.venue.fetch_open_orders() == ()  # the venue took them with the connection
     seat.rest("c")
+
+
+def test_a_dead_man_that_the_venue_refused_is_an_error_and_still_cancels_when_it_runs_out(seat: Seat) -> None:
+    seat.rest("a")
+    seat.fake.fault("error", "order.cancel_on_disconnect", code=-32603, message="Internal error")
+    with pytest.raises(OutcomeUnknown):
+        seat.venue.arm_dead_man(0.3)
+    seat.status("a", Status.CANCELED)
+    assert seat.links() == [True] and ("http", "order.cancel_all", {"market": None}) in seat.fake.calls
 
 
 def test_orders_rest_on_after_close_unless_the_dead_man_is_armed(seat: Seat) -> None:

@@ -333,7 +333,8 @@ class Account:
                 self._release(command.client_id)
                 raise
         if isinstance(command, Cancel):
-            return ask.cancel(command, market, ask.theirs_of(command.client_id))
+            foreign = foreign_id(command.client_id)
+            return ask.cancel(command, market, ask.theirs_of(command.client_id), foreign)
         with self._lock:
             venue_id = self._venue_ids.get(command.client_id, "")
             known = self._orders.get(venue_id)
@@ -602,6 +603,10 @@ class Account:
     def fetch_order(self, instrument: InstrumentId, client_id: str) -> OrderReport:
         """By client id among the open orders, then in the history. Raises UnknownOrder: neither has it."""
         market, theirs = self.market(instrument), ask.theirs_of(client_id)
+        foreign = foreign_id(client_id)
+        if foreign:
+            target = f"/orders/{quote(foreign, safe='')}"
+            return self._report(self._private(target, {}, say.decode_order), market)
         try:
             target = f"/orders/by_client_id/{quote(theirs, safe='')}"
             row = self._private(target, {}, say.decode_order)
@@ -955,6 +960,11 @@ def counted_in(headers: Mapping[str, str], costs: tuple[Cost, ...]) -> tuple[Cos
     if not (limit.isascii() and limit.isdigit() and left.isascii() and left.isdigit()):
         return ()
     return tuple((name, max(0, int(limit) - int(left))) for name, _ in costs if LIMITS[name][0] == int(limit))
+
+
+def foreign_id(client_id: str) -> str:
+    """The venue's id in a name that we gave to an order without a client id; empty for all others."""
+    return client_id[len(FOREIGN) :] if client_id.startswith(FOREIGN) else ""
 
 
 def request_of(command: Command) -> Request:

@@ -38,6 +38,8 @@ Kind = type[ExchangeError]
 CODES: dict[str, Kind] = {
     "INTERNAL_ERROR": OutcomeUnknown,
     "SERVICE_UNAVAILABLE": OutcomeUnknown,
+    # Ids are used once here, so only an order of ours that was thought lost can bear it: ask for it.
+    "DUPLICATED_CLIENT_ID": OutcomeUnknown,
     "SYSTEM_STATUS_POST_ONLY": Unavailable,
     "SYSTEM_STATUS_CANCEL_ONLY": Unavailable,
     "MARKET_NOT_OPEN": Unavailable,
@@ -83,7 +85,6 @@ CODES: dict[str, Kind] = {
             "VALIDATION_ERROR",
             "BINDING_ERROR",
             "INVALID_REQUEST_PARAMETER",
-            "DUPLICATED_CLIENT_ID",
             "INVALID_SYMBOL",
             "INVALID_BLOCK_EXPIRATION",
             "MEDIA_NOT_FOUND",

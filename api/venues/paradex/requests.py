@@ -144,7 +144,12 @@ def amend(command: Amend, market: Market, side: Side, order_id: str) -> Request:
     return Request("order.modify", "PUT", path, params, terms, client_id=command.client_id)
 
 
-def cancel(command: Cancel, market: Market, theirs: str) -> Request:
+def cancel(command: Cancel, market: Market, theirs: str, order_id: str = "") -> Request:
+    """By the client's id, or by the venue's for an order that carries none."""
+    if order_id:
+        path = f"/orders/{quote(order_id, safe='')}"
+        params = {"id": order_id}
+        return Request("order.cancel", "DELETE", path, params, is_cancel=True, client_id=command.client_id)
     name = market.instrument.venue_symbol
     path = f"/orders/by_client_id/{quote(theirs, safe='')}?{urlencode({'market': name})}"
     params = {"client_id": theirs, "market": name}

@@ -254,7 +254,10 @@ class OrderSession:
         """Nobody renewed the countdown."""
         with self._lock:
             self._armed_until = 0.0
-        if conn.is_covered:
+        if not conn.is_covered:
+            log.error("account=%s the dead-man's countdown ran out: cancelling over HTTP", self._account.name)
+            self._fallback(Job(ask.cancel_all(None)))
+        else:
             log.error(
                 "account=%s the dead-man's countdown ran out: cutting the connection", self._account.name
             )
