@@ -15,7 +15,6 @@ from decimal import Decimal
 from api.types import Quote, Side, Targets
 from strategies.base import Params, Shared, State, Strategy, param
 
-
 MOST_ORDERS = 50  # per side
 
 

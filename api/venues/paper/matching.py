@@ -266,8 +266,8 @@ class PaperMarket:
     def _give_through(self, level: _Level, left: int, at_ns: int) -> int:
         """Give up to `left` lots to a level that the market has gone through; what is left over.
 
-        What has just gone ahead of us stays remembered (`shed`): the trade that explains it may print after the
-        book showed it, and took those lots, not ours.
+        What has just gone ahead of us stays remembered (`shed`): the trade that explains it may print after
+        the book showed it, and took those lots, not ours.
         """
         for order in tuple(level.orders):
             order.ahead = 0
