@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -94,8 +95,7 @@ def _powers(point: tuple[int, int], bits: int) -> list[tuple[int, int]]:
     return found
 
 
-_FIRST: list[tuple[int, int]] = []
-_SECOND: list[tuple[int, int]] = []
+_NIBBLES: list[list[list[tuple[int, int]]]] = []
 _BASE: list[tuple[int, int]] = []
 
 
@@ -103,18 +103,42 @@ def _pick(number: int, powers: list[tuple[int, int]]) -> Iterable[tuple[int, int
     return (power for at, power in enumerate(powers) if number >> at & 1)
 
 
+def _nibbles(powers: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+    """For each hexadecimal digit its sixteen multiples (that of 0 is never used)."""
+    rows = []
+    for at in range(0, len(powers), 4):
+        parts = powers[at : at + 4]
+        rows.append([_sum([parts[i] for i in range(4) if digit >> i & 1] or parts) for digit in range(16)])
+    return rows
+
+
+def _digits(number: int, rows: list[list[tuple[int, int]]]) -> Iterable[tuple[int, int]]:
+    return [
+        row[int(digit, 16)] for row, digit in zip(rows, f"{number:x}"[::-1], strict=False) if digit != "0"
+    ]
+
+
 def pedersen(a: int, b: int) -> int:
-    if not _FIRST:
-        _FIRST.extend(_powers(POINTS[1], 248) + _powers(POINTS[2], 4))
-        _SECOND.extend(_powers(POINTS[3], 248) + _powers(POINTS[4], 4))
-    return _sum((POINTS[0], *_pick(a, _FIRST), *_pick(b, _SECOND)))[0]
+    if not _NIBBLES:
+        for low, high in ((1, 2), (3, 4)):
+            _NIBBLES.append(_nibbles(_powers(POINTS[low], 248) + _powers(POINTS[high], 4)))
+    return _sum((POINTS[0], *_digits(a, _NIBBLES[0]), *_digits(b, _NIBBLES[1])))[0]
 
 
 def hash_list(items: list[int]) -> int:
     total = 0
-    for item in [*items, len(items)]:
-        total = pedersen(total, item)
+    for at, item in enumerate([*items, len(items)]):
+        total = _beginning(total, item) if at < 3 and items[0] == MESSAGE or not at else pedersen(total, item)
     return total
+
+
+@lru_cache(maxsize=64)
+def _beginning(total: int, item: int) -> int:
+    """What every message of an account begins with is the same."""
+    return pedersen(total, item)
+
+
+MESSAGE = int.from_bytes(b"StarkNet Message", "big")
 
 
 def public_point(private: int) -> tuple[int, int]:

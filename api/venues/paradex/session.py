@@ -220,6 +220,8 @@ class OrderSession:
                     self._account.finish(job, Unavailable("the WebSocket is not connected"))
             else:
                 self._send(conn, job)
+                if job.request.terms is not None and not conn.is_gone:
+                    self._listen(conn)  # signing takes its time: what came meanwhile is not kept waiting
 
     def _turn(self, now: float) -> None:
         """All that depends on time: deadlines, silence, the dead-man, connecting."""
