@@ -324,7 +324,10 @@ def test_a_fill_whose_order_is_not_told_waits_for_it_and_then_costs_the_link(sea
     seat.fake.trade("BTC-USD-PERP", "SELL", "99.8", "0.05")
     seat.wait(lambda: seat.fills("a"))  # its sender knows the side
     assert not [event for event in told if isinstance(event, FillHeard)]
-    links = lambda: [event for event in tuple(told) if isinstance(event, LinkChanged)]  # noqa: E731
+
+    def links() -> list[LinkChanged]:
+        return [event for event in tuple(told) if isinstance(event, LinkChanged)]
+
     seat.wait(lambda: [e for e in links() if not e.is_up and "side is not known" in e.reason])
     assert [fill.side for fill in other.fetch_fills(BTC, 0)] == [BUY]
 
