@@ -212,6 +212,7 @@ class Gateway:
         self._last_fill_ns = dict(last_fill_ns or {})
         self._started_ns = clock.now_ns()
         self._killed = ""
+        self._unauthorized = ""
         self._blocked_until_ns = 0
         self._next_reconcile_ns = 0
         self._reconciled_ns = -(10**18)
@@ -282,6 +283,8 @@ class Gateway:
                 return "Unavailable", "the account's stream is down"
             if not self.is_reconciled:
                 return "Unavailable", "the account is being reconciled"
+            if self._unauthorized:
+                return "Unauthorized", f"the venue refuses our key: {self._unauthorized}"
             if now_ns < self._blocked_until_ns:
                 return "RateLimited", "the venue asked us to wait"
             if isinstance(command, Amend):
@@ -361,6 +364,7 @@ class Gateway:
                 self.is_reconciled = self._has_read = False
                 self._next_reconcile_ns = 0
                 self._link_epoch += 1
+                self._unauthorized = ""
         return None
 
     def is_new(self, fill: Fill) -> bool:
@@ -375,6 +379,9 @@ class Gateway:
         with self._lock:
             entry = self._entries.get(answer.client_id)
             worker = entry.worker if entry is not None else self._owner(answer.client_id)
+            if answer.outcome is Outcome.UNAUTHORIZED and not self._unauthorized:
+                self._unauthorized = answer.reason or "no reason given"  # nothing new until a new link
+                log.error("venue=%s unauthorized: %s", self.exchange.venue, self._unauthorized)
             if answer.outcome is Outcome.RATE_LIMITED:
                 until = answer.at_ns + int(answer.retry_after_s * 1e9)
                 self._blocked_until_ns = max(self._blocked_until_ns, until)

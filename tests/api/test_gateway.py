@@ -317,6 +317,39 @@ def test_after_a_429_nothing_new_is_sent_until_the_venue_allows_it_but_cancels_g
     assert rig.place()[1] is None
 
 
+def test_a_refused_key_stops_the_venue_until_a_new_link() -> None:
+    rig = Rig()
+    first, _ = rig.place()
+    rig.answer(first, Outcome.UNAUTHORIZED, error="Unauthorized", reason="key revoked")
+    rig.clock.ns += 60 * S
+    _, answer = rig.place()
+    assert answer is not None and answer.error == "Unauthorized" and "key revoked" in answer.reason
+    rig.gateway.send(Approved(Cancel("x", BTC), "w1", _GRANT))
+    assert rig.venue.canceled == ["x"]
+    rig.link(False)
+    rig.link(True)
+    rig.poll()
+    assert rig.place()[1] is None
+
+
+def test_a_dropped_fill_is_found_after_reads_that_failed_for_long() -> None:
+    rig = Rig()
+    client_id, _ = rig.place(lots=1_000)
+    rig.answer(client_id, Outcome.ACCEPTED, venue_id="v")
+    rig.venue.open[client_id] = replace(report(client_id, lots=1_000))
+    dropped = fill("dropped", client_id, at_ns=rig.clock.ns + S)
+    rig.venue.fills.append(dropped)  # the stream never tells it
+    rig.venue.fails = Unavailable("no answer")
+    for n in range(8):  # others come, so the newest fill heard moves on
+        rig.pass_time(10)
+        heard = fill(f"t{n}", client_id, at_ns=rig.clock.ns)
+        rig.venue.fills.append(heard)
+        rig.hear(FillHeard(rig.clock.ns, heard))
+    rig.venue.fails = None
+    rig.pass_time(35)
+    assert ("w1", "dropped") in rig.booked
+
+
 # ------------------------------------------------------------------------------------------- unknown outcomes
 
 
