@@ -124,7 +124,8 @@ def test_every_rest_example_of_a_kind_we_read_is_read() -> None:
     (position,) = say.decode_positions(rest("GET /positions response 200")).results
     assert say.position_of(position, BTC) == Position(BTC, D("-0.345"), D("29001.34"))
     fills = say.decode_fills(rest("GET /fills response 200"))
-    fill = say.fill_of(fills.results[0], market().instrument, "main", "x1234", Side.SELL)
+    fine = market(price_tick_size="0.01").instrument
+    fill = say.fill_of(fills.results[0], fine, "main", "x1234", Side.SELL)
     assert (fill.trade_id, fill.fee, fill.fee_asset, fill.side) == (
         "8615262148007718462", D("7.56"), "USDC", Side.SELL,
     )  # fmt: skip
@@ -305,6 +306,22 @@ def test_reasons_have_classes_and_states_that_are_new_are_not_guessed() -> None:
         say.decode_order(json.dumps({**ORDER, "size": 5}).encode())
     with pytest.raises(say.UNREADABLE):
         say.position_of(say.PositionRow("X", "UP", "1"), BTC)
+
+
+def test_a_fill_off_the_grid_is_not_rounded() -> None:
+    row = {
+        "id": "1", "order_id": "2", "market": "BTC-USD-PERP", "side": "BUY", "size": "0.001", "price": "10.1",
+        "fee": "-0.1", "fee_currency": "USDC", "liquidity": "MAKER", "created_at": 1,
+    }  # fmt: skip
+
+    def read(**more: str) -> Decimal:
+        made = say.decode_fill(json.dumps({**row, **more}).encode())
+        return say.fill_of(made, market().instrument, "main", "a", Side.SELL).fee
+
+    assert read() == D("-0.1") and read(price="10.15", fill_type="LIQUIDATION") == D("-0.1")
+    for more in ({"size": "0.0015"}, {"price": "10.15"}, {"size": "x"}, {"fee": "none"}):
+        with pytest.raises(say.UNREADABLE):
+            read(**more)
 
 
 def test_numbers_as_text_and_new_fields_are_read_alike() -> None:

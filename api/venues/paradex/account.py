@@ -460,7 +460,11 @@ class Account:
         if row.fill_type not in say.BOOKED:
             self.trouble = f"the venue made a {row.fill_type[:30]} fill on this account"
             log.error("account=%s market=%s %s", self.name, row.market, self.trouble)
-        return say.fill_of(row, instrument, self.name, self.ours(row.client_id, row.order_id), side)
+        try:
+            return say.fill_of(row, instrument, self.name, self.ours(row.client_id, row.order_id), side)
+        except say.UNREADABLE:
+            self.is_stale = True  # the market's terms may have changed
+            raise
 
     def heard_bust(self, data: bytes) -> None:
         """A fill was undone by the chain: no event can say so, a person must. Raises UNREADABLE."""

@@ -285,7 +285,12 @@ def trade_id_of(row: FillRow) -> str:
 
 
 def fill_of(row: FillRow, instrument: Instrument, account: str, client_id: str, side: Side) -> Fill:
-    """Raises UNREADABLE."""
+    """Raises UNREADABLE; also for a size, or the price of a trade in the book, off the instrument's grid: its
+    terms changed, and money is not rounded.
+    """
+    price, size = number(row.price), number(row.size)
+    if size % instrument.lot or (row.fill_type in BOOKED and price % instrument.tick):
+        raise ValueError(f"fill {row.id[:40]} is not on the grid of {instrument.id}")
     return Fill(
         trade_id_of(row),
         client_id,
@@ -293,8 +298,8 @@ def fill_of(row: FillRow, instrument: Instrument, account: str, client_id: str, 
         account,
         instrument.id,
         side,
-        instrument.ticks(number(row.price), side),
-        instrument.lots(number(row.size)),
+        instrument.ticks(price, side),
+        instrument.lots(size),
         number(row.fee) if row.fee else Decimal(0),
         row.fee_currency,
         row.liquidity == "MAKER",

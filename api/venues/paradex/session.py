@@ -9,10 +9,11 @@ fetched and the socket opened; then `auth`, the private channels, and cancel-on-
 is armed; when all are confirmed the account link is up. It stays authenticated when the token ends, and the
 venue names no greatest age, so a connection lives until it is lost.
 
-The dead-man. Paradex knows no countdown; it cancels the orders of a connection that drops. So `arm` switches
-that on for this connection (and for each later one while it is armed) and keeps the countdown here: when it
-is not renewed in time the socket is cut without a goodbye. A process that dies, hangs or loses its network
-drops the connection by itself. Orders over HTTP may not be covered, so none leave that way while it is armed.
+The dead-man. Paradex knows no countdown; it cancels the orders of a connection that drops. So `arm`
+switches that on for this connection (and for each later one while it is armed) and keeps the countdown
+here: when it is not renewed in time the socket is cut without a goodbye. A process that dies drops it by
+itself; one that hangs or loses its network is noticed by the venue's ping (every 55 s, 5 s for the pong).
+Orders over HTTP may not be covered, so none leave that way while it is armed.
 
 A cancel overtakes orders that still wait to be signed (about 2 ms each), unless one of them is its own.
 """
