@@ -144,17 +144,6 @@ class _Entry:
     has_fills: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Confirmation:
-    """The end of a cancel-all: what two reads of the venue's open orders said. `remaining` None: could not be
-    read.
-    """
-
-    remaining: int | None
-    at_ns: int
-    text: str
-
-
 class Gateway:
     """One account. See the module docstring.
 

@@ -30,7 +30,6 @@ from api.types import (
     Request,
     Side,
     Status,
-    Tif,
 )
 
 KEPT_DONE = 2000  # finished orders remembered, so that late fills and repeated reports still find their order
@@ -259,27 +258,6 @@ class OwnOrders:
         """Rebuild position and known trade ids from stored fills. Only before the first order."""
         for fill in fills:
             self.filled(fill, fill.venue_ns)
-
-    def adopt(self, report: OrderReport, level: int, at_ns: int) -> Order:
-        """Take over an order of ours that a former run left at the venue."""
-        order = Order(
-            client_id=report.client_id,
-            instrument=report.instrument,
-            side=report.side,
-            ticks=report.ticks,
-            lots=report.lots,
-            level=level,
-            post_only=True,
-            tif=Tif.GTC,
-            why=(),
-            created_ns=report.venue_ns,
-            status=_O,
-            filled_lots=report.filled_lots or 0,
-            venue_id=report.venue_id,
-            changed_ns=at_ns,
-            reason="left by a former run",
-        )
-        return self._put(order)
 
     # ------------------------------------------------------------------ inside
 

@@ -172,7 +172,7 @@ def kill_all(roster: Roster, reason: str, by: str, deadline_s: float) -> Receipt
             worker.receipt = receipt  # of the whole kill: every browser sees what it did
         if roster.kill_reason:
             for worker in workers:
-                roster.tell(worker, SetTrading(now_ns, Trading.DISARMED, reason))
+                roster.tell(worker, SetTrading(now_ns, Trading.DISARMED, f"killed: {reason}"))
     for worker in workers:
         roster.save(worker)
     return receipt
